@@ -1,0 +1,57 @@
+"""The register of platforms: entry-point group ``onethread.platforms``, slug -> `Platform`.
+
+Ours are registered the same way as anybody else's, so another package adds a platform without an edit here. Parts are
+named as ``module:attribute`` and loaded only when used: importing a tap costs a second of CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module, metadata
+from typing import Any
+
+from mappings.errors import SettingsError
+
+GROUP = "onethread.platforms"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """Where the parts of one platform are; ``None`` says that it has no such part."""
+
+    slug: str
+    name: str
+    tap: str
+    mapping: str
+    webhook: str | None = None
+    sender: str | None = None
+    sandbox: str | None = None
+    reads: str = ""
+    sends: str = ""
+
+    def load(self, part: str) -> Any:
+        """The object behind `part` (``tap``, ``webhook``, ``mapping``, ``sender``, ``sandbox``)."""
+        where: str | None = getattr(self, part)
+        if where is None:
+            msg = f"{self.name} has no {part}"
+            raise SettingsError(msg)
+        module, _, attribute = where.partition(":")
+        loaded = import_module(module)
+        return getattr(loaded, attribute) if attribute else loaded
+
+
+@cache
+def load_platforms() -> dict[str, Platform]:
+    """Every registered platform by slug, sorted."""
+    platforms = {entry.name: entry.load() for entry in metadata.entry_points(group=GROUP)}
+    return dict(sorted(platforms.items()))
+
+
+def load_platform(slug: str) -> Platform:
+    """The platform of that slug; raises `SettingsError` that lists those there are."""
+    platforms = load_platforms()
+    if slug not in platforms:
+        msg = f"no platform {slug!r} is installed; there are: {', '.join(platforms)}"
+        raise SettingsError(msg)
+    return platforms[slug]

@@ -1,0 +1,362 @@
+"""What every tap shares.
+
+A tap of ours is one generator, `OneThreadTap.read`, over everything it reads, in order. It yields canonical records of
+any of its streams and, between them, a `Checkpoint`: "all before this is emitted, resume from here". The SDK would
+read stream after stream; we must not, because one delivery holds records of several streams and a followed inbox never
+ends. So the tap has one cursor, in ``bookmarks.cursor``, and a child stream's quadratic state cannot arise.
+
+Traps of the SDK that this closes: a flush per line; an empty final STATE that wipes a bookmark; response bodies and
+URLs with tokens in errors; Retry-After ignored; SIGTERM with exit code 0.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from types import FrameType
+from typing import Any, ClassVar, Generic, TypeVar
+
+import backoff
+import requests
+from pydantic import SecretStr
+from singer_sdk import Stream, Tap
+from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
+from singer_sdk.singerlib import Message as SingerMessage
+from singer_sdk.singerlib.encoding.base import GenericSingerWriter
+
+from mappings.errors import MissingFieldError, OneThreadError, RateLimitedError, UnavailableError
+from mappings.http import error_for_status, redact, retry_after_seconds
+from mappings.records import Record
+from mappings.schema import singer_schema
+from mappings.settings import PluginSettings, load_settings, settings_schema
+from mappings.singer import encode_line
+from stores.database import Stores
+from stores.parked import Parked
+
+_FLUSH_BYTES = 256 * 1024
+_STATE_EVERY_RECORDS = 1_000
+_STATE_EVERY_SECONDS = 1.0
+
+SettingsModel = TypeVar("SettingsModel", bound=PluginSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Everything yielded before is complete; a later run that starts with `cursor` continues after it.
+
+    `cursor` is merged into the tap's cursor, key by key. `heartbeat` forces the STATE out now, even unchanged: a
+    followed pipe uses it so that the target notices time passing.
+    """
+
+    cursor: dict[str, Any]
+    heartbeat: bool = False
+
+
+class BufferedWriter(GenericSingerWriter[bytes, SingerMessage]):
+    """Collects lines and writes them in large pieces; every STATE is pushed out at once, after what precedes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._buffer = bytearray()
+
+    def serialize_message(self, message: SingerMessage) -> bytes:
+        """The message as one line."""
+        return encode_line(message.to_dict())
+
+    def write_message(self, message: SingerMessage) -> None:
+        """Add one message; a STATE flushes."""
+        self._buffer += self.format_message(message)
+        if message.type == "STATE" or len(self._buffer) >= _FLUSH_BYTES:
+            self.flush()
+
+    def write_record(self, stream: str, record: dict[str, Any]) -> None:
+        """Add one RECORD without building a message object."""
+        self._buffer += encode_line({"type": "RECORD", "stream": stream, "record": record})
+        if len(self._buffer) >= _FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write everything collected to standard output."""
+        if not self._buffer:
+            return
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        raw = getattr(sys.stdout, "buffer", None)
+        if raw is None:  # a test's StringIO
+            sys.stdout.write(data.decode())
+        else:
+            raw.write(data)
+        sys.stdout.flush()
+
+
+class RecordStream(Stream):
+    """A stream whose schema, name and key come from a canonical record; its records come from the tap's `read`."""
+
+    record_model: ClassVar[type[Record]]
+
+    def get_records(self, context: Mapping[str, Any] | None) -> Iterable[dict[str, Any]]:
+        """This stream's share of what the tap reads (the SDK's dry run asks for it; a sync does not)."""
+        del context
+        tap = self._tap
+        if not isinstance(tap, OneThreadTap):  # only such taps make these streams
+            return
+        for item in tap.read():
+            if isinstance(item, Record) and item.stream == self.name:
+                yield item.model_dump(mode="json")
+
+
+def stream_class(model: type[Record]) -> type[RecordStream]:
+    """The stream of a record model."""
+    return type(
+        f"{model.__name__}Stream",
+        (RecordStream,),
+        {
+            "__doc__": model.__doc__,
+            "record_model": model,
+            "name": model.stream,
+            "schema": singer_schema(model),
+            "primary_keys": model.key_properties,
+            "replication_key": None,
+        },
+    )
+
+
+class OneThreadTap(Tap, Generic[SettingsModel]):
+    """Base of all taps. A subclass names its settings and records, and writes `read`."""
+
+    package_name = "onethread"
+    settings_model: ClassVar[type[PluginSettings]]
+    record_models: ClassVar[tuple[type[Record], ...]]
+    message_writer_class = BufferedWriter
+    capabilities: ClassVar[list[Any]] = [
+        TapCapabilities.CATALOG,
+        TapCapabilities.STATE,
+        TapCapabilities.DISCOVER,
+        PluginCapabilities.ABOUT,
+        PluginCapabilities.STRUCTURED_LOGGING,
+    ]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "settings_model" in cls.__dict__:
+            cls.config_jsonschema = settings_schema(cls.settings_model)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._stop_requested = False
+        self.emitted: dict[str, int] = {}
+
+    # What a subclass uses
+
+    @cached_property
+    def settings(self) -> SettingsModel:
+        """The tap's settings; raises `SettingsError` that names each wrong field."""
+        return load_settings(self.settings_model, self.config, self.name)  # type: ignore[return-value]
+
+    @cached_property
+    def stores(self) -> Stores:
+        """The stores behind `state_url`."""
+        return Stores(self.settings.state_url, self.settings.key_file)
+
+    @property
+    def cursor(self) -> dict[str, Any]:
+        """Where the last run ended: the merged checkpoints, empty at first."""
+        bookmarks: dict[str, dict[str, Any]] = self.state.get("bookmarks", {})
+        return dict(bookmarks.get("cursor", {}))
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a termination signal came: `read` should yield a checkpoint soon and return."""
+        return self._stop_requested
+
+    @property
+    def selected_streams(self) -> set[str]:
+        """The names of the streams that the catalog selects."""
+        return {name for name, stream in self.streams.items() if stream.selected}
+
+    def read(self) -> Iterator[Record | Checkpoint]:
+        """Everything since `cursor`, in order; the only method that a tap must write."""
+        raise NotImplementedError
+
+    def park(self, stream: str, key: str, error: Exception, payload: Any, raw_ref: str | None = None) -> None:
+        """Put aside what could not be understood, with the reason; the rest goes on."""
+        self.logger.warning("parked one %s (%s): %s", stream, type(error).__name__, error)
+        Parked(self.stores).park(self.name, stream, key, error, payload, raw_ref)
+
+    # How the SDK drives it
+
+    def discover_streams(self) -> Sequence[Stream]:
+        """One stream for each record model."""
+        return [stream_class(model)(self) for model in self.record_models]
+
+    def sync_all(self) -> None:  # type: ignore[misc]  # final in the SDK, for its stream-by-stream order; see above
+        """Emit all that `read` yields: schemas first, then records, a STATE at checkpoints."""
+        streams = {name: stream for name, stream in self.streams.items() if stream.selected}
+        for stream in streams.values():
+            stream._write_schema_message()
+        whole = {name for name, stream in streams.items() if all(stream.mask.values())}
+        progress = _Progress()
+        completed = False
+        try:
+            for item in self.read():
+                if isinstance(item, Checkpoint):
+                    self._merge(item.cursor)
+                    if item.heartbeat or progress.state_is_due():
+                        self._write_state(force=item.heartbeat)
+                        progress.restart()
+                elif item.stream in streams:
+                    record = item.model_dump(mode="json")
+                    if item.stream in whole:
+                        self._writer.write_record(item.stream, record)
+                    else:
+                        streams[item.stream]._write_record_message(record)
+                    self.emitted[item.stream] = self.emitted.get(item.stream, 0) + 1
+                    progress.records += 1
+            completed = True
+        finally:
+            # After a failure the last checkpoint still holds: what it covers was emitted before it.
+            self._write_state(force=False)
+            self._writer.flush()
+            self.logger.info("emitted %s", self.emitted or "nothing")
+        if completed and self._stop_requested:
+            sys.exit(143)
+
+    @property
+    def _writer(self) -> BufferedWriter:
+        writer = self.message_writer
+        if not isinstance(writer, BufferedWriter):
+            msg = f"{self.name} needs a BufferedWriter, not {type(writer).__name__}"
+            raise TypeError(msg)
+        return writer
+
+    def _merge(self, cursor: dict[str, Any]) -> None:
+        self.state.setdefault("bookmarks", {}).setdefault("cursor", {}).update(cursor)
+
+    def _write_state(self, *, force: bool) -> None:
+        """Write the STATE if it says something: an empty one would wipe the bookmark of the last run."""
+        if not self.cursor:
+            return
+        if force:
+            self.state_writer._last_emitted_state = None
+        self.state_writer.write_state(self.state)
+
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
+        """First signal: finish what is being read, then stop with a true STATE. Second: stop at once."""
+        del frame
+        if self._stop_requested:
+            sys.exit(128 + signum)
+        self.logger.info("signal %d: stopping at the next checkpoint", signum)
+        self._stop_requested = True
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How much was emitted since the last STATE."""
+
+    records: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    def state_is_due(self) -> bool:
+        return self.records >= _STATE_EVERY_RECORDS or time.monotonic() - self.since >= _STATE_EVERY_SECONDS
+
+    def restart(self) -> None:
+        self.records = 0
+        self.since = time.monotonic()
+
+
+class HttpSession:
+    """GETs JSON from one platform: a timeout on every call, Retry-After honoured, bounded retries, redacted errors.
+
+    Args:
+        platform: display name for errors.
+        base_url: scheme and host, no trailing slash.
+        headers: sent with every request.
+        secrets: values that must never be seen in an error.
+        max_seconds: give up retrying after that long.
+    """
+
+    def __init__(
+        self,
+        platform: str,
+        base_url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        secrets: Iterable[SecretStr] = (),
+        timeout_seconds: float = 30,
+        max_tries: int = 5,
+        max_seconds: float = 120,
+    ) -> None:
+        self.platform = platform
+        self._base_url = base_url.rstrip("/")
+        self._secrets = [secret.get_secret_value() for secret in secrets]
+        self._timeout_seconds = timeout_seconds
+        self._session = requests.Session()
+        self._session.headers.update(headers or {})
+        self._fetch = backoff.on_exception(
+            backoff.runtime,
+            (RateLimitedError, UnavailableError),
+            value=_WaitSeconds(),
+            jitter=None,
+            max_tries=max_tries,
+            max_time=max_seconds,
+            logger=logging.getLogger(__name__),
+        )(self._fetch_once)
+
+    def fetch_json(self, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
+        """The JSON answer of ``GET path``; `path` may be a whole next-page URL of the same host.
+
+        Raises:
+            OneThreadError: by status, see `mappings.http.error_for_status`; after the last retry too.
+        """
+        return self._fetch(path, parameters)
+
+    def error_code(self, body: Any) -> str | None:
+        """The platform's own error code in an error body; Graph's ``error.code`` by default."""
+        error = body.get("error") if isinstance(body, dict) else None
+        code = error.get("code") if isinstance(error, dict) else None
+        return None if code is None else str(code)
+
+    def classify(self, endpoint: str, status: int, body: Any, retry_after: float | None) -> OneThreadError:
+        """The error for an answer; a platform with codes of its own overrides this."""
+        code = self.error_code(body)
+        return error_for_status(self.platform, endpoint, status, retry_after=retry_after, code=code)
+
+    def _fetch_once(self, path: str, parameters: Mapping[str, Any] | None) -> Any:
+        url = path if path.startswith(self._base_url) else f"{self._base_url}/{path.lstrip('/')}"
+        endpoint = f"GET {url.removeprefix(self._base_url).partition('?')[0]}"
+        try:
+            response = self._session.get(url, params=parameters, timeout=self._timeout_seconds)
+        except requests.RequestException as error:
+            msg = f"{self.platform}: {endpoint} did not answer ({type(error).__name__}); trying again later"
+            raise UnavailableError(redact(msg, self._secrets)) from None
+        if response.status_code < 400:
+            try:
+                return response.json()
+            except ValueError:
+                msg = f"{self.platform}: {endpoint} answered {response.status_code} without JSON"
+                raise MissingFieldError(msg) from None
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        wait = retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC))
+        raise self.classify(redact(endpoint, self._secrets), response.status_code, body, wait)
+
+
+class _WaitSeconds:
+    """How long to wait before the next try: what the platform said, else 1, 2, 4 ... seconds, at most 60."""
+
+    def __init__(self) -> None:
+        self._tries = 0
+
+    def __call__(self, error: Exception) -> float:
+        asked = getattr(error, "retry_after_seconds", None)
+        if asked is not None:
+            return min(float(asked), 300.0)
+        self._tries = min(self._tries + 1, 7)
+        return float(min(2 ** (self._tries - 1), 60))
