@@ -33,8 +33,11 @@ def settings_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def load_settings(model: type[Settings], values: Mapping[str, Any], part: str) -> Settings:
-    """`values` as a `model`; the error names each field and what is wrong with it, never its value."""
-    given = {name: value for name, value in values.items() if value is not None}
+    """`values` as a `model`; the error names each field and what is wrong with it, never its value.
+
+    An empty text counts as absent: Meltano hands one over where a variable is not set.
+    """
+    given = {name: value for name, value in values.items() if value is not None and value != ""}
     try:
         return model.model_validate(given)
     except ValidationError as error:

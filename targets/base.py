@@ -22,7 +22,7 @@ from singer_sdk.helpers.capabilities import PluginCapabilities
 from singer_sdk.singerlib.encoding.base import GenericSingerReader
 from singer_sdk.sinks import BatchSink, Sink
 
-from mappings.errors import MissingFieldError
+from mappings.errors import MissingFieldError, OneThreadError
 from mappings.records import Record
 from mappings.settings import PluginSettings, describe_invalid, load_settings, settings_schema
 from mappings.singer import decode_line
@@ -102,6 +102,15 @@ class OneThreadTarget(Target, Generic[SettingsModel]):
         self.count("parked")
 
     # How the SDK drives it
+
+    @classmethod
+    def invoke(cls, **options: Any) -> None:
+        """Run from the command line; an error of ours is one clear line instead of a traceback."""
+        try:
+            super().invoke(**options)
+        except OneThreadError as error:
+            cls.logger.error("%s: %s", type(error).__name__, error)
+            sys.exit(1)
 
     def get_sink_class(self, stream_name: str) -> type[Sink]:
         """The sink of a stream; streams that this target has no use for are read and left."""

@@ -1,0 +1,64 @@
+# Everything sets itself up: a virtual environment in .venv, from requirements.lock, on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.ready
+
+.PHONY: help setup demo test test-all lint format generate lock golden bench system clean
+
+help:
+	@echo "make demo       play the whole story against the stand-in servers (KEEP=1 leaves it running)"
+	@echo "make test       lint, types and tests"
+	@echo "make test-all   the slower suites too (official documents, real mail server, Meltano, crashes)"
+	@echo "make bench      the benchmarks"
+	@echo "make generate   rewrite meltano.yml, .env.example and the tables in the pages"
+	@echo "make golden     rewrite the golden files; read the difference"
+	@echo "make lock       renew requirements.lock"
+	@echo "make system     install Dovecot and Chromium where apt-get is to be had (e-mail and browser tests)"
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/onethread --log-level WARNING demo $(if $(KEEP),--keep)
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy .
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+test: lint
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: $(STAMP)
+	@$(BIN)/pytest -n 2 --dist loadfile -m slow
+
+generate: $(STAMP)
+	@$(BIN)/python -m console.generate
+
+golden: $(STAMP)
+	@$(BIN)/pytest -q --update-golden tests/mappings tests/targets
+
+bench: $(STAMP)
+	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+lock:
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
+		--no-emit-index-url --group dev --output-file requirements.lock pyproject.toml
+
+system:
+	@sh sandbox/install-system.sh
+
+clean:
+	@rm -rf .venv .venvs .meltano .onethread .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,270 @@
+"""The `onethread` command. Each command imports what it needs when it runs: `--help` stays fast."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mappings.errors import OneThreadError
+from stores.database import Stores
+
+
+def _ours(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn an error of ours into one line and exit code 1."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from pydantic import ValidationError
+
+        from mappings.settings import describe_invalid
+
+        try:
+            return command(*args, **kwargs)
+        except ValidationError as error:
+            raise click.ClickException(describe_invalid(error, f"settings of {error.title}")) from None
+        except OneThreadError as error:
+            message = f"{type(error).__name__}: {error}"
+            raise click.ClickException(message) from None
+
+    return wrapped
+
+
+def _open_stores() -> Stores:
+    return Stores()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="onethread")
+@click.option("--log-level", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR.")
+def main(log_level: str) -> None:
+    """One customer, one thread: messaging channels and the CRM in step, both ways.
+
+    State lives where ONETHREAD_STATE_URL says (default: .onethread in this folder).
+    """
+    from dotenv import load_dotenv
+
+    load_dotenv(Path.cwd() / ".env")
+    os.umask(0o077)
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+@main.command()
+@click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
+@_ours
+def init(folder: Path) -> None:
+    """Start a project in FOLDER: meltano.yml, .env.example, and the rules that you may edit."""
+    from console.project import start_project
+
+    for line in start_project(folder):
+        click.echo(line)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; TLS belongs in front.")
+@click.option("--port", default=8480, show_default=True, help="Port to listen on; 0 takes a free one.")
+@click.option("--on-delivery", metavar="JOB", multiple=True, help="Run this job when something arrives (debounced).")
+@_ours
+def receive(host: str, port: int, on_delivery: Sequence[str]) -> None:
+    """Take webhooks at /webhooks/<platform>: verify, store, then answer 200."""
+    from console.on_delivery import JobStarter
+    from taps.webhooks.receiver import serve
+
+    starter = JobStarter(list(on_delivery)) if on_delivery else None
+    serve(_open_stores(), host=host, port=port, on_delivery=starter.notice if starter else None)
+
+
+@main.command()
+@_ours
+def send() -> None:
+    """Send the queued replies, once each; settle those whose outcome is not known."""
+    from console.sending import build_dispatcher
+
+    try:
+        summary = build_dispatcher(_open_stores()).run()
+    except TimeoutError:
+        click.echo("another `onethread send` is at work; nothing to do")
+        return
+    click.echo(str(summary))
+    for problem in summary.problems:
+        click.echo(problem, err=True)
+    if summary.problems:
+        sys.exit(1)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("job", nargs=-1, required=True)
+@_ours
+def run(job: Sequence[str]) -> None:
+    """Run a Meltano JOB the safe way: one at a time, restarted after a crash, exit code 3 if something was parked."""
+    from console.run import run_job
+
+    sys.exit(run_job(_open_stores(), list(job), say=lambda line: click.echo(line, err=True)))
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8481, show_default=True, help="0 takes a free one.")
+@_ours
+def console(host: str, port: int) -> None:
+    """Serve the web page: people, threads across channels, who waits for an answer, and why persons were merged."""
+    from console.web import serve_console
+
+    serve_console(_open_stores(), host=host, port=port)
+
+
+@main.group()
+def setup() -> None:
+    """Create in a CRM what onethread needs there. Safe to repeat."""
+
+
+@setup.command("hubspot")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
+@_ours
+def setup_hubspot_command(*, dry_run: bool) -> None:
+    """Create HubSpot's properties and find out what the account allows."""
+    from console.project import hubspot_settings
+    from targets.hubspot.setup import setup_hubspot
+
+    for line in setup_hubspot(hubspot_settings(), _open_stores(), dry_run=dry_run):
+        click.echo(line)
+
+
+@main.group(invoke_without_command=True)
+@click.option("--status", default="parked", show_default=True, help="parked, replay, replayed, dropped or all.")
+@click.pass_context
+@_ours
+def parked(context: click.Context, status: str) -> None:
+    """List what could not be understood or written, with the reason."""
+    if context.invoked_subcommand:
+        return
+    from stores.parked import Parked
+
+    items = Parked(_open_stores()).list(None if status == "all" else status)
+    if not items:
+        click.echo("nothing is parked" if status == "parked" else f"nothing with status {status}")
+    for item in items:
+        click.echo(f"{item.parked_id:>6}  {item.parked_at[:19]}  {item.part}  {item.stream}  tries {item.tries}")
+        click.echo(f"        {item.error}: {item.reason}" + (f"  [{item.raw_ref}]" if item.raw_ref else ""))
+
+
+@parked.command("replay")
+@click.argument("parked_id", type=int, nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Everything that is parked.")
+@_ours
+def parked_replay(parked_id: Sequence[int], *, every: bool) -> None:
+    """Give parked things back to their part: its next run takes them up."""
+    from stores.parked import Parked
+
+    store = Parked(_open_stores())
+    ids = [item.parked_id for item in store.list(limit=100_000)] if every else list(parked_id)
+    click.echo(f"{store.ask_replay(ids)} will be taken up by the next run")
+
+
+@parked.command("drop")
+@click.argument("parked_id", type=int, nargs=-1, required=True)
+@_ours
+def parked_drop(parked_id: Sequence[int]) -> None:
+    """Give parked things up for good."""
+    from stores.parked import Parked
+
+    click.echo(f"{Parked(_open_stores()).drop(list(parked_id))} dropped")
+
+
+@parked.command("show")
+@click.argument("parked_id", type=int)
+@_ours
+def parked_show(parked_id: int) -> None:
+    """Show the raw payload of one parked thing. It holds what the customer wrote."""
+    import json
+
+    from stores.parked import Parked
+
+    for item in Parked(_open_stores()).list(None, limit=100_000):
+        if item.parked_id == parked_id:
+            click.echo(json.dumps(item.payload, indent=2, ensure_ascii=False))
+            return
+    message = f"nothing is parked under {parked_id}"
+    raise click.ClickException(message)
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+@_ours
+def outbox(context: click.Context) -> None:
+    """List replies: waiting, sent, refused, failed, and those whose outcome is not known."""
+    if context.invoked_subcommand:
+        return
+    from stores.outbox import Outbox
+
+    replies = Outbox(_open_stores()).listing()
+    if not replies:
+        click.echo("no replies yet")
+    for one in replies:
+        click.echo(f"{one.token[:12]}  {one.queued_at:%Y-%m-%d %H:%M:%S}  {one.channel or 'auto':<10}  {one.state}")
+        if one.reason:
+            click.echo(f"              {one.reason}")
+
+
+@outbox.command("decide")
+@click.argument("token")
+@click.option(
+    "--as", "decision", type=click.Choice(["sent", "not-sent", "cancel"]), required=True,
+    help="sent: it reached the customer. not-sent: it did not, send it now. cancel: do not send it.",
+)  # fmt: skip
+@_ours
+def outbox_decide(token: str, decision: str) -> None:
+    """Settle a reply whose outcome is not known, after a look at the platform. TOKEN is what `onethread outbox` shows."""
+    from stores.outbox import Outbox
+
+    store = Outbox(_open_stores())
+    found = [one.token for one in store.listing(limit=100_000) if one.token.startswith(token)]
+    if len(found) != 1:
+        message = f"{len(found)} replies start with {token}"
+        raise click.ClickException(message)
+    words: Any = decision.replace("-", "_")
+    if not store.decide(found[0], words):
+        message = "that reply is settled already"
+        raise click.ClickException(message)
+    click.echo(f"{token}: {decision}")
+
+
+@main.command()
+@_ours
+def status() -> None:
+    """Say how things stand: deliveries, messages, replies, parked."""
+    from console.project import status_lines
+
+    for line in status_lines(_open_stores()):
+        click.echo(line)
+
+
+@main.command()
+@click.option("--port", default=0, help="First of the ports; 0 takes free ones.")
+@_ours
+def sandbox(port: int) -> None:
+    """Run the stand-in servers of HubSpot, WhatsApp and Messenger on this machine, until stopped."""
+    from console.demo import serve_sandbox
+
+    serve_sandbox(port)
+
+
+@main.command()
+@click.option("--keep", is_flag=True, help="Leave everything running, to look around.")
+@click.option("--report", default="demo-report.json", show_default=True, type=click.Path(path_type=Path))
+@_ours
+def demo(*, keep: bool, report: Path) -> None:
+    """Play the whole story against the stand-in servers and count what happened."""
+    from console.demo import play
+
+    sys.exit(play(keep=keep, report=report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""Writes what is made from code: `meltano.yml`, `.env.example`, the settings tables and the table of platforms.
+
+``python -m console.generate`` writes, ``--check`` only says what differs; a test runs the check. Nobody copies settings
+by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from mappings.platforms import load_platforms
+from mappings.schema import singer_schema
+
+ROOT = Path(__file__).parent.parent
+CRMS = ("hubspot",)
+
+_HEADER = "# Made by `python -m console.generate` from the settings models; do not edit the plugins here by hand.\n"
+
+
+def plugin_classes() -> dict[str, Any]:
+    """Every tap, mapper and target of this distribution by name, sorted."""
+    scripts = metadata.entry_points(group="console_scripts")
+    found = {}
+    for entry in scripts:
+        if entry.dist is not None and entry.dist.name == "onethread" and entry.value.endswith(".cli"):
+            module, _, path = entry.value.partition(":")
+            found[entry.name] = getattr(import_module(module), path.removesuffix(".cli"))
+    return dict(sorted(found.items()))
+
+
+def environment_name(plugin: str, setting: str) -> str:
+    """The variable that a setting of a plugin shares with the rest of onethread: ``ONETHREAD_WHATSAPP_APP_SECRET``."""
+    if setting in {"state_url", "key_file"}:
+        return f"ONETHREAD_{setting.upper()}"
+    return f"ONETHREAD_{plugin.partition('-')[2].upper()}_{setting.upper()}"
+
+
+def meltano_settings(plugin: str, model: type[BaseModel]) -> list[dict[str, Any]]:
+    """The ``settings:`` of a plugin. Texts and secrets come from one shared variable, so each secret is set once."""
+    kinds = {"integer": "integer", "number": "decimal", "boolean": "boolean", "array": "array", "object": "object"}
+    entries = []
+    for name, node in singer_schema(model)["properties"].items():
+        types = node.get("type", "string")
+        first = next(one for one in ([types] if isinstance(types, str) else types) if one != "null")
+        entry: dict[str, Any] = {"name": name}
+        if first in kinds:
+            entry["kind"] = kinds[first]
+        else:
+            entry |= {"kind": "string", "value": f"${environment_name(plugin, name)}"}
+        if node.get("secret"):
+            entry["sensitive"] = True
+        entry["description"] = node.get("description", "")
+        entries.append(entry)
+    return entries
+
+
+def meltano_project(channels: Sequence[str] | None = None) -> dict[str, Any]:
+    """The Meltano project.
+
+    Args:
+        channels: slugs of the platforms that the job ``inbound`` reads; by default all.
+    """
+    slugs = list(channels) if channels is not None else list(load_platforms())
+    classes = plugin_classes()
+    extractors: list[dict[str, Any]] = []
+    loaders: list[dict[str, Any]] = []
+    for name, cls in classes.items():
+        plugin = {"name": name, "namespace": name.replace("-", "_"), "executable": name}
+        settings = {"settings": meltano_settings(name, cls.settings_model)}
+        if name.startswith("tap-"):
+            capabilities = {"capabilities": ["catalog", "discover", "state", "about", "structured-logging"]}
+            extractors.append(plugin | capabilities | settings)
+        elif name.startswith("target-"):
+            loaders.append(plugin | {"capabilities": ["about", "structured-logging"]} | settings)
+    for crm in CRMS:
+        for stream in ("contacts", "replies"):
+            extractors.append({"name": f"tap-{crm}-{stream}", "inherit_from": f"tap-{crm}", "select": [f"{stream}.*"]})
+    mapper = classes["map-identity"]
+    pipes_out = [f"tap-archive target-{crm}" for crm in CRMS]
+    return {
+        "requires_meltano": ">=4.4,<5",
+        "default_environment": "dev",
+        "send_anonymous_usage_stats": False,
+        "environments": [{"name": "dev"}, {"name": "staging"}, {"name": "prod"}],
+        "plugins": {
+            "extractors": extractors,
+            "mappers": [
+                {
+                    "name": "map-identity",
+                    "namespace": "map_identity",
+                    "executable": "map-identity",
+                    "settings": meltano_settings("map-identity", mapper.settings_model),
+                    "mappings": [{"name": "identity", "config": {}}],
+                }
+            ],
+            "loaders": loaders,
+            "utilities": [
+                {
+                    "name": "onethread",
+                    "namespace": "onethread",
+                    "executable": "onethread",
+                    "commands": {name: {"args": name} for name in ("send", "receive", "console", "status")},
+                }
+            ],
+        },
+        "jobs": [
+            {"name": "contacts", "tasks": [f"tap-{crm}-contacts identity target-archive" for crm in CRMS]},
+            {"name": "inbound", "tasks": [f"tap-{slug} identity target-archive" for slug in slugs]},
+            {"name": "deliver", "tasks": pipes_out},
+            {
+                "name": "replies",
+                "tasks": [
+                    *(f"tap-{crm}-replies identity target-outbox" for crm in CRMS), "onethread:send", *pipes_out,
+                ],
+            },
+        ],
+        "schedules": [
+            {"name": "contacts-hourly", "job": "contacts", "interval": "5 * * * *"},
+            {"name": "inbound-every-minute", "job": "inbound", "interval": "* * * * *"},
+            {"name": "deliver-every-minute", "job": "deliver", "interval": "* * * * *"},
+            {"name": "replies-every-minute", "job": "replies", "interval": "* * * * *"},
+        ],
+    }  # fmt: skip
+
+
+def meltano_yml(channels: Sequence[str] | None = None) -> str:
+    """`meltano_project` as text."""
+    return _HEADER + yaml.safe_dump(meltano_project(channels), sort_keys=False, width=120, allow_unicode=True)
+
+
+def settings_models() -> dict[str, list[tuple[str, type[BaseModel]]]]:
+    """Every settings model with the page that describes it: ``taps/whatsapp.md`` -> [(title, model), ...]."""
+    pages: dict[str, list[tuple[str, type[BaseModel]]]] = {}
+    for name, cls in plugin_classes().items():
+        kind, _, slug = name.partition("-")
+        page = {"tap": f"taps/{slug}.md", "target": f"targets/{slug}.md", "map": "identity/README.md"}[kind]
+        pages.setdefault(page, []).append((name, cls.settings_model))
+    for slug, platform in load_platforms().items():
+        if platform.tap.partition(".")[0] != "taps":
+            continue  # another package documents its own
+        page = f"taps/{slug}.md"
+        if platform.webhook:
+            pages.setdefault(page, []).append(("onethread receive", platform.load("webhook").Settings))
+        if platform.sender:
+            pages.setdefault(page, []).append(("onethread send", platform.load("sender").settings_model))
+    return pages
+
+
+def settings_table(title: str, model: type[BaseModel]) -> str:
+    """A model as a table for its page."""
+    lines = [f"### Settings of `{title}`", "", "| setting | variable | default | what |", "|---|---|---|---|"]
+    prefix = model.model_config.get("env_prefix")
+    plugin = title if title.partition("-")[0] in {"tap", "target", "map"} else None
+    texts = {
+        entry["name"] for entry in meltano_settings(plugin, model) if entry.get("value")
+    } if plugin else set()  # fmt: skip
+    for name, field in model.model_fields.items():
+        if prefix is not None:
+            variable = f"`{prefix}{name.upper()}`"
+        elif plugin and name in texts:
+            variable = f"`{environment_name(plugin, name)}`"
+        else:
+            variable = f"`{(plugin or '').upper().replace('-', '_')}_{name.upper()}` (Meltano)"
+        lines.append(f"| `{name}` | {variable} | {_default_text(field)} | {(field.description or '').strip()} |")
+    return "\n".join(lines)
+
+
+def _default_text(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None:
+        return "–"
+    if hasattr(value, "get_secret_value"):
+        return "–"
+    return f"`{value}`" if value not in ("", [], {}, ()) else "–"
+
+
+def platform_table() -> str:
+    """The platforms by ability, for the README."""
+    lines = ["| channel | read | reply | webhook | stand-in |", "|---|---|---|---|---|"]
+    for slug, platform in load_platforms().items():
+        if platform.tap.partition(".")[0] != "taps":
+            continue
+        lines.append(
+            f"| [{platform.name}](taps/{slug}.md) | {platform.reads or 'yes'} | {platform.sends or '–'} |"
+            f" {'yes' if platform.webhook else '–'} | {'yes' if platform.sandbox else '–'} |"
+        )
+    return "\n".join(lines)
+
+
+def env_example() -> str:
+    """Every variable that onethread reads, for `.env`."""
+    lines = ["# Copy to .env and fill in what you use. Meltano and onethread both read it.", ""]
+    seen: set[str] = set()
+    for page, models in sorted(settings_models().items()):
+        block = []
+        for title, model in models:
+            prefix = model.model_config.get("env_prefix")
+            for name, field in model.model_fields.items():
+                if prefix is not None:
+                    variable = f"{prefix}{name.upper()}"
+                elif any(one["name"] == name and one.get("value") for one in meltano_settings(title, model)):
+                    variable = environment_name(title, name)
+                else:
+                    continue
+                if variable not in seen:
+                    seen.add(variable)
+                    block.append(f"# {(field.description or '').strip()}\n#{variable}=")
+        if block:
+            lines += [f"# --- {page} ---", *block, ""]
+    return "\n".join(lines)
+
+
+def replace_between(text: str, marker: str, content: str) -> str:
+    """`text` with what stands between ``<!-- marker:begin -->`` and ``<!-- marker:end -->`` replaced."""
+    pattern = re.compile(rf"(<!-- {marker}:begin -->\n).*?(<!-- {marker}:end -->)", re.DOTALL)
+    return pattern.sub(lambda match: f"{match.group(1)}{content}\n{match.group(2)}", text)
+
+
+def generated_files() -> dict[Path, str]:
+    """Every file that is made from code, with the content that it must have."""
+    files = {ROOT / "meltano.yml": meltano_yml(), ROOT / ".env.example": env_example()}
+    for page, models in settings_models().items():
+        path = ROOT / page
+        if path.exists():
+            tables = "\n\n".join(settings_table(title, model) for title, model in models)
+            files[path] = replace_between(path.read_text(encoding="utf-8"), "settings", tables)
+    readme = ROOT / "README.md"
+    files[readme] = replace_between(readme.read_text(encoding="utf-8"), "platforms", platform_table())
+    return files
+
+
+def stale_files() -> list[Path]:
+    """Files that differ from what code would make."""
+    return [
+        path for path, content in generated_files().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != content
+    ]  # fmt: skip
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Write the files, or with ``--check`` say which differ."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if something differs")
+    options = parser.parse_args(list(arguments) if arguments is not None else None)
+    stale = stale_files()
+    for path in stale:
+        print(f"{'differs' if options.check else 'written'}: {path.relative_to(ROOT)}")
+    if options.check:
+        return 1 if stale else 0
+    files = generated_files()
+    for path in stale:
+        path.write_text(files[path], encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Starts a user's project, reads CRM settings from the environment, and says how things stand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mappings.settings import load_settings
+from stores.database import Stores
+
+_ROOT = Path(__file__).parent.parent
+EDITABLE = {"identity/rules.yml": "identity-rules.yml"}
+"""Packaged defaults that a user may edit, and their names in the user's project."""
+
+
+def start_project(folder: Path) -> list[str]:
+    """Write the files of a new project; one that exists is left alone. What was done, line by line."""
+    from console.generate import env_example, meltano_yml
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for name, content in {"meltano.yml": meltano_yml(), ".env.example": env_example()}.items():
+        lines.append(_write(folder / name, content))
+    for source, name in EDITABLE.items():
+        lines.append(_write(folder / name, (_ROOT / source).read_text(encoding="utf-8")))
+    lines.append("next: copy .env.example to .env, fill in what you use, then `onethread setup hubspot`")
+    return lines
+
+
+def _write(path: Path, content: str) -> str:
+    if path.exists():
+        return f"kept    {path}"
+    path.write_text(content, encoding="utf-8")
+    return f"written {path}"
+
+
+def hubspot_settings() -> Any:
+    """target-hubspot's settings from ``ONETHREAD_HUBSPOT_*``, for commands outside Meltano."""
+    from targets.hubspot import TargetHubSpot
+
+    prefix = "ONETHREAD_HUBSPOT_"
+    values = {name.removeprefix(prefix).lower(): value for name, value in os.environ.items() if name.startswith(prefix)}
+    known = {name: value for name, value in values.items() if name in TargetHubSpot.settings_model.model_fields}
+    return load_settings(TargetHubSpot.settings_model, known, "hubspot")
+
+
+def status_lines(stores: Stores) -> list[str]:
+    """How things stand, for a person."""
+    from stores.archive import Archive
+    from stores.deliveries import Deliveries
+    from stores.outbox import Outbox
+    from stores.parked import Parked
+
+    free = shutil.disk_usage(stores.folder).free // 2**20
+    outbox = ", ".join(f"{number} {state}" for state, number in sorted(Outbox(stores).counts().items())) or "empty"
+    return [
+        f"state:      {stores.folder} ({free} MiB free)",
+        f"deliveries: {Deliveries(stores).count()}",
+        f"archive:    {Archive(stores).high_water()} changes",
+        f"outbox:     {outbox}",
+        f"parked:     {Parked(stores).count()}",
+    ]

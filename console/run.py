@@ -1,0 +1,86 @@
+"""`onethread run JOB`: the safe way to run a Meltano job from cron.
+
+One run of a job at a time (a kernel lock, freed when the process dies, so a crash never blocks the next run), umask 077
+(Meltano writes each plugin's settings, secrets included, to a file while it runs), one more try after a crash, and an
+exit code that says when something was parked.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from stores.database import Stores
+from stores.parked import Parked
+
+EXIT_PARKED = 3
+"""The job went through, but something was parked: somebody should look."""
+
+_TRIES = 2
+
+
+def run_job(
+    stores: Stores, jobs: Sequence[str], *, say: Callable[[str], None], meltano_options: Sequence[str] = ()
+) -> int:
+    """Run Meltano jobs (or plugin chains) once; the exit code for the shell.
+
+    Returns:
+        0 done, or another run of the same job is busy with it; 3 done with something parked; else Meltano's own code.
+    """
+    name = "+".join(jobs)
+    try:
+        with stores.lock(f"run-{name.replace('/', '_')}", timeout_seconds=0):
+            parked = Parked(stores)
+            before = parked.count()
+            code = _run_meltano(jobs, meltano_options, say)
+            newly_parked = parked.count() - before
+    except TimeoutError:
+        say(f"{name}: another run is still busy with it; nothing to do")
+        return 0
+    if newly_parked > 0:
+        say(f"{name}: {newly_parked} parked; see `onethread parked`")
+    if code == 0 and newly_parked > 0:
+        return EXIT_PARKED
+    return code
+
+
+def _run_meltano(jobs: Sequence[str], options: Sequence[str], say: Callable[[str], None]) -> int:
+    binaries = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}"}
+    # --force: Meltano refuses a pipeline for 5 minutes after a crash; our lock already says that nobody runs it.
+    command = [str(binaries / "meltano"), "run", "--force", *options, *jobs]
+    old_umask = os.umask(0o077)
+    try:
+        for attempt in range(1, _TRIES + 1):
+            code = _run_and_forward_signals(command, environment)
+            crashed = code < 0 or code in {128 + signal.SIGKILL, 128 + signal.SIGSEGV}
+            if not crashed or attempt == _TRIES:
+                return 128 - code if code < 0 else code
+            say(f"{'+'.join(jobs)}: crashed (exit {code}); starting it again")
+    finally:
+        os.umask(old_umask)
+    return 1
+
+
+def _run_and_forward_signals(command: Sequence[str], environment: dict[str, str]) -> int:
+    stopped = False
+    process = subprocess.Popen(command, env=environment)
+
+    def forward(signum: int, frame: FrameType | None) -> None:
+        nonlocal stopped
+        del frame
+        stopped = True
+        process.send_signal(signum)
+
+    previous = {one: signal.signal(one, forward) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        code = process.wait()
+    finally:
+        for one, handler in previous.items():
+            signal.signal(one, handler)
+    return 128 + signal.SIGTERM if stopped and code < 0 else code

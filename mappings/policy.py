@@ -1,0 +1,204 @@
+"""May this reply be sent now, and on which channel? Pure; facts stand here once, as tables with source and date.
+
+Windows and lengths are the platforms'; settings can override them when a platform changes its rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from mappings.records import Actor, Handle, Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelLimits:
+    """What a channel allows.
+
+    Attributes:
+        window: how long after the customer's last message a free text may be sent; ``None``: no window.
+        human_agent_window: longer window for a text that a person typed, where the account has that permission.
+        text_limit: longest text, in `text_unit`; ``None``: no limit of the channel's own.
+        templates: whether approved templates may be sent outside the window.
+        can_start: whether we may write to somebody who never wrote to us.
+        source: where it is written down, and when it was read.
+    """
+
+    window: timedelta | None
+    human_agent_window: timedelta | None = None
+    text_limit: int | None = None
+    text_unit: str = "characters"
+    templates: bool = False
+    can_start: bool = False
+    source: str
+
+
+LIMITS: Mapping[str, ChannelLimits] = {
+    "whatsapp": ChannelLimits(
+        window=timedelta(hours=24),
+        text_limit=4096,
+        templates=True,
+        source="documented: developers.facebook.com/documentation/business-messaging/whatsapp (customer service"
+        " window, text message body), read 2026-10",
+    ),
+    "messenger": ChannelLimits(
+        window=timedelta(hours=24),
+        human_agent_window=timedelta(days=7),
+        text_limit=2000,
+        source="documented: developers.facebook.com/documentation/business-messaging/messenger-platform/policy and"
+        " /send-messages (Human Agent tag), read 2026-09-28",
+    ),
+    "email": ChannelLimits(window=None, can_start=True, source="documented: RFC 5321 knows no window"),
+}
+
+UNKNOWN_CHANNEL = ChannelLimits(window=None, source="assumed: a platform of another package brings its own checks")
+
+MAX_REPLY_AGE = timedelta(days=3)
+"""A reply that waited longer is refused: the moment has passed. Assumed; a setting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """One way to reach the person: a thread they have with one of our accounts, or an address they can be written to.
+
+    `opted_out` holds the purposes that the customer declined on this channel and account.
+    """
+
+    channel: str
+    account: str
+    to: Handle
+    conversation_key: str | None = None
+    last_inbound_at: datetime | None = None
+    opted_out: frozenset[str] = frozenset()
+    reply_to_key: str | None = None
+    subject: str | None = None
+    thread_ids: tuple[str, ...] = ()
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a reply is not sent, in words that the agent can act on, and who must act."""
+
+    code: str
+    reason: str
+    actor: Actor = "agent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The rules in force: the tables above, with what the settings override.
+
+    Attributes:
+        human_agent: the channels whose accounts have Meta's Human Agent permission.
+    """
+
+    limits: Mapping[str, ChannelLimits] = field(default_factory=lambda: LIMITS)
+    human_agent: frozenset[str] = frozenset()
+    max_reply_age: timedelta = MAX_REPLY_AGE
+
+    def of(self, channel: str) -> ChannelLimits:
+        """The limits of a channel."""
+        return self.limits.get(channel, UNKNOWN_CHANNEL)
+
+
+DEFAULT_POLICY = Policy()
+
+
+def window_closes_at(
+    channel: str, last_inbound_at: datetime | None, policy: Policy = DEFAULT_POLICY
+) -> datetime | None:
+    """When the channel stops taking free text after `last_inbound_at`; ``None`` where there is no window."""
+    window = policy.of(channel).window
+    return None if window is None or last_inbound_at is None else last_inbound_at + window
+
+
+def choose_way(reply: Reply, ways: Sequence[Way], now: datetime, policy: Policy = DEFAULT_POLICY) -> Way | Refusal:
+    """The way this reply takes, or why it takes none.
+
+    With channel ``auto`` it is the open way on which the customer wrote last, then an address that can always be
+    written to. A named channel is never replaced by another.
+    """
+    whole = _refusal_of_reply(reply, now, policy)
+    if whole is not None:
+        return whole
+    wanted = [way for way in ways if reply.channel in {"auto", way.channel}]
+    if not wanted:
+        return _no_way(reply, ways)
+    ordered = sorted(
+        wanted, key=lambda way: (way.last_inbound_at is not None, way.last_inbound_at or now), reverse=True
+    )
+    refusals = []
+    for way in ordered:
+        result = _check(reply, way, now, policy)
+        if isinstance(result, Way):
+            return result
+        refusals.append(result)
+    return refusals[0]
+
+
+def _refusal_of_reply(reply: Reply, now: datetime, policy: Policy) -> Refusal | None:
+    if not (reply.text and reply.text.strip()) and not reply.template:
+        return Refusal("empty", "There is nothing to send: write the reply's text, then set it to QUEUED again.")
+    if reply.attachments:
+        return Refusal("attachments", "Replies with files cannot be sent yet: put a link into the text instead.")
+    if now - reply.written_at > policy.max_reply_age:
+        days = policy.max_reply_age.days
+        return Refusal(
+            "too_old", f"The reply waited more than {days} days. Check that it still fits, then queue again."
+        )
+    return None
+
+
+def _no_way(reply: Reply, ways: Sequence[Way]) -> Refusal:
+    if reply.channel == "auto":
+        return Refusal("no_channel", "This contact has no channel that can be answered: nobody with it wrote to us.")
+    known = ", ".join(sorted({way.channel for way in ways})) or "none"
+    return Refusal(
+        "no_channel",
+        f"This contact cannot be reached on {reply.channel}. Channels of this contact: {known}. Choose one, or auto.",
+    )
+
+
+def _check(reply: Reply, way: Way, now: datetime, policy: Policy) -> Way | Refusal:
+    limits = policy.of(way.channel)
+    if reply.purpose in way.opted_out:
+        return Refusal(
+            "opted_out", f"The customer declined {reply.purpose} messages on {way.channel}. Do not write to them there."
+        )
+    if reply.template and not limits.templates:
+        return Refusal("template", f"{way.channel} has no templates: write a text, or choose WhatsApp.")
+    if reply.text and not reply.template:
+        too_long = _too_long(reply.text, way.channel, limits)
+        if too_long:
+            return too_long
+    if limits.window is None or reply.template:
+        return way
+    if way.last_inbound_at is None:
+        return Refusal("window_closed", f"The customer has not written on {way.channel}: they must write first.")
+    if now <= way.last_inbound_at + limits.window:
+        return way
+    may_tag = way.channel in policy.human_agent and reply.author_kind == "agent"
+    if may_tag and limits.human_agent_window and now <= way.last_inbound_at + limits.human_agent_window:
+        return replace(way, tag="HUMAN_AGENT")
+    since = way.last_inbound_at.strftime("%Y-%m-%d %H:%M UTC")
+    hint = "Send an approved template, or choose another channel." if limits.templates else "Choose another channel."
+    hours = int(limits.window.total_seconds() // 3600)
+    return Refusal(
+        "window_closed",
+        f"{way.channel} takes free text for {hours} h after the customer's last message ({since}). {hint}",
+    )
+
+
+def _too_long(text: str, channel: str, limits: ChannelLimits) -> Refusal | None:
+    if limits.text_limit is None:
+        return None
+    length = len(text.encode()) if limits.text_unit == "bytes" else len(text)
+    if length <= limits.text_limit:
+        return None
+    return Refusal(
+        "too_long",
+        f"{channel} takes at most {limits.text_limit} {limits.text_unit}; this reply has {length}. "
+        "Shorten it or split it in two.",
+    )

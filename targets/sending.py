@@ -1,0 +1,334 @@
+"""`onethread send`: settles what is in doubt, decides for each queued reply, sends it once, and tells the archive.
+
+No customer gets a reply twice. The intent is on disk before the call; a call whose outcome is unknown is settled by
+evidence that came back (a status or an echo with our token, a mail in Sent), never by sending again; where evidence
+does not come, a person decides (`onethread outbox`). One process sends at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from stores.archive import Archive
+from stores.graph import Graph
+
+from mappings.errors import (
+    CredentialsError,
+    OneThreadError,
+    OutcomeUnknownError,
+    RateLimitedError,
+    RejectedError,
+    UnavailableError,
+)
+from mappings.ids import conversation_key, parse_message_key
+from mappings.policy import DEFAULT_POLICY, Policy, Refusal, Way, choose_way
+from mappings.records import Handle, Message, Purpose, Receipt
+from stores.database import Stores
+from stores.outbox import Outbox, OutboxReply
+from targets.senders.base import Outgoing, Sender
+
+logger = logging.getLogger(__name__)
+
+_PURPOSES: tuple[Purpose, ...] = ("service", "promotional")
+_LATER_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class SendSummary:
+    """What one run of the sender did, by outcome."""
+
+    accepted: int = 0
+    refused: int = 0
+    failed: int = 0
+    later: int = 0
+    unknown: int = 0
+    settled: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        counts = {
+            "sent": self.accepted, "refused": self.refused, "failed": self.failed, "waiting": self.later,
+            "outcome unknown": self.unknown, "settled": self.settled,
+        }  # fmt: skip
+        return ", ".join(f"{number} {what}" for what, number in counts.items() if number) or "nothing to send"
+
+
+class Dispatcher:
+    """Sends what is queued.
+
+    Args:
+        senders: by channel; a channel without a sender is refused with a reason.
+        now: the clock, aware UTC.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        senders: Mapping[str, Sender],
+        *,
+        policy: Policy = DEFAULT_POLICY,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._stores = stores
+        self._senders = senders
+        self._policy = policy
+        self._now = now
+        self._outbox = Outbox(stores)
+        self._archive = Archive(stores)
+        self._graph = Graph(stores)
+        self._stopped: set[str] = set()
+
+    def run(self) -> SendSummary:
+        """Settle, send and tell, once.
+
+        Raises:
+            TimeoutError: another process is sending.
+        """
+        summary = SendSummary()
+        with self._stores.lock("send", timeout_seconds=5):
+            self._outbox.mark_crashed()
+            summary.settled = self._settle()
+            self._follow()
+            self._tell()
+            for waiting in self._outbox.queued():
+                self._send_one(waiting, summary)
+                self._tell()
+        return summary
+
+    # Doubt
+
+    def _settle(self) -> int:
+        """Settle unknown replies by evidence; how many were."""
+        settled = 0
+        for doubtful in self._outbox.unsettled():
+            evidence = self._evidence(doubtful)
+            if evidence is not None:
+                self._outbox.accept(doubtful.token, *evidence)
+                settled += 1
+        return settled
+
+    def _evidence(self, doubtful: OutboxReply) -> tuple[str, datetime] | None:
+        """The message that this reply became and when, if anything that came back proves it."""
+        message_key, receipts = self._archive.by_reply_token(doubtful.token)
+        if message_key is not None:
+            message = self._archive.message(message_key)
+            return message_key, message.sent_at if message else doubtful.changed_at
+        of_messages = [receipt for receipt in receipts if receipt.subject_kind == "message"]
+        if of_messages:
+            first = min(of_messages, key=lambda receipt: receipt.occurred_at)
+            return first.subject_key, first.occurred_at
+        sender = self._senders.get(doubtful.channel or "")
+        if sender is None or doubtful.outgoing is None:
+            return None
+        try:
+            accepted = sender.settle(Outgoing.from_json(doubtful.outgoing))
+        except OneThreadError as error:
+            logger.warning("reply %s: cannot look for evidence now: %s", doubtful.token[:8], error)
+            return None
+        return (accepted.message_key, accepted.sent_at) if accepted else None
+
+    def _follow(self) -> None:
+        """Take over what the platforms said since of replies that they had accepted."""
+        for sent in self._outbox.under_way():
+            if sent.message_key is None:
+                continue
+            message = self._archive.message(sent.message_key)
+            status = message.status if message else None
+            if status in {"sent", "delivered", "read"}:
+                self._outbox.advance(sent.token, status)
+            elif status == "failed":
+                failed = [one for one in self._archive.receipts_for(sent.message_key) if one.status == "failed"]
+                code, reason, actor = (
+                    (failed[0].code, failed[0].reason, failed[0].actor) if failed else (None, None, "agent")
+                )
+                self._outbox.end(
+                    sent.token, "failed", code=code, reason=reason or "The platform could not deliver it.", actor=actor
+                )
+
+    # Sending
+
+    def _send_one(self, waiting: OutboxReply, summary: SendSummary) -> None:
+        outgoing = self._decide(waiting)
+        if isinstance(outgoing, Refusal):
+            self._outbox.end(waiting.token, "refused", code=outgoing.code, reason=outgoing.reason, actor=outgoing.actor)
+            summary.refused += 1
+            return
+        if outgoing.channel in self._stopped:
+            summary.later += 1
+            return
+        self._outbox.begin(waiting.token, outgoing.to_json())
+        try:
+            accepted = self._senders[outgoing.channel].send(outgoing)
+        except RejectedError as error:
+            self._outbox.end(waiting.token, "failed", code=error.code, reason=str(error), actor="agent")
+            summary.failed += 1
+        except (RateLimitedError, UnavailableError) as error:
+            seconds = getattr(error, "retry_after_seconds", None) or _LATER_SECONDS * 2 ** min(waiting.attempts, 6)
+            self._outbox.later(waiting.token, seconds, str(error))
+            summary.later += 1
+        except CredentialsError as error:
+            self._outbox.later(waiting.token, _LATER_SECONDS, str(error))
+            self._stopped.add(outgoing.channel)
+            summary.later += 1
+            summary.problems.append(str(error))
+        except OutcomeUnknownError as error:
+            self._end_unknown(waiting, str(error))
+            summary.unknown += 1
+        except OneThreadError as error:
+            self._end_unknown(waiting, str(error))
+            summary.unknown += 1
+            summary.problems.append(str(error))
+        else:
+            self._outbox.accept(waiting.token, accepted.message_key, accepted.sent_at)
+            summary.accepted += 1
+
+    def _end_unknown(self, waiting: OutboxReply, reason: str) -> None:
+        hint = "It is not sent again by itself: if no confirmation comes, decide with `onethread outbox`."
+        self._outbox.end(waiting.token, "unknown", code=None, reason=f"{reason}. {hint}", actor="nobody")
+
+    def _decide(self, waiting: OutboxReply) -> Outgoing | Refusal:
+        """Every rule is checked here, at the moment of sending: the window may have closed, the consent gone."""
+        person_id = self._person_of(waiting)
+        ways = self._ways(person_id) if person_id else []
+        way = choose_way(waiting.reply, ways, self._now(), self._policy)
+        if isinstance(way, Refusal):
+            return way
+        sender = self._senders.get(way.channel)
+        if sender is None:
+            return Refusal("not_configured", f"Nothing is set up to send on {way.channel}.", "operator")
+        if sender.account != way.account:
+            return Refusal(
+                "account", f"The thread is with another {way.channel} account than the one set up.", "operator"
+            )
+        reply = waiting.reply
+        return Outgoing(
+            reply_key=reply.reply_key,
+            token=waiting.token,
+            channel=way.channel,
+            account=way.account,
+            to=way.to,
+            conversation_key=way.conversation_key,
+            text=reply.text,
+            template=reply.template,
+            template_language=reply.template_language,
+            template_parameters=reply.template_parameters,
+            subject=way.subject,
+            reply_to_key=way.reply_to_key,
+            thread_ids=list(way.thread_ids),
+            tag=way.tag,
+        )
+
+    def _person_of(self, waiting: OutboxReply) -> str | None:
+        """The person now: the CRM record's own handle first, for it may have moved since the reply was queued."""
+        for handle in waiting.reply.handles[:1]:
+            found = self._graph.person_of(handle)
+            if found is not None and self._archive.conversations_of(found):
+                return found
+        return self._graph.current(waiting.person_id) if waiting.person_id else None
+
+    def _ways(self, person_id: str) -> list[Way]:
+        ways = []
+        for conversation in self._archive.conversations_of(person_id):
+            if not conversation.handles:
+                continue
+            to = conversation.handles[0]
+            way = Way(
+                channel=conversation.channel,
+                account=conversation.account,
+                to=to,
+                conversation_key=conversation.conversation_key,
+                last_inbound_at=conversation.last_inbound_at,
+                opted_out=self._declined(to, conversation.channel, conversation.account),
+            )
+            ways.append(self._with_mail_thread(way, person_id) if conversation.channel == "email" else way)
+        reached = {(way.channel, way.to) for way in ways}
+        for channel, sender in self._senders.items():
+            if not self._policy.of(channel).can_start:
+                continue
+            for handle in self._graph.handles_of(person_id):
+                if handle.kind == channel and (channel, handle) not in reached:
+                    declined = self._declined(handle, channel, sender.account)
+                    ways.append(Way(channel=channel, account=sender.account, to=handle, opted_out=declined))
+        return ways
+
+    def _with_mail_thread(self, way: Way, person_id: str) -> Way:
+        """The way with what a mail needs to stay in its thread: subject and the Message-IDs so far."""
+        thread = [one for one in self._archive.thread(person_id, 500) if one.conversation_key == way.conversation_key]
+        ids: list[str] = []
+        for message in thread:
+            ids += [one for one in (*reversed(message.thread_ids[1:]), *message.thread_ids[:1]) if one not in ids]
+        subject = next((one.subject for one in thread if one.subject), None)
+        last = next((one.message_key for one in reversed(thread) if one.direction == "inbound"), None)
+        return replace(way, subject=subject, thread_ids=tuple(ids), reply_to_key=last)
+
+    def _declined(self, handle: Handle, channel: str, account: str) -> frozenset[str]:
+        found = {purpose: self._archive.consent(handle.key, channel, account, purpose) for purpose in _PURPOSES}
+        return frozenset(purpose for purpose, consent in found.items() if consent and consent.status == "opted_out")
+
+    # Telling
+
+    def _tell(self) -> None:
+        """Write each reply's fate into the archive, from where the CRM hears it. Repeating it changes nothing."""
+        untold = self._outbox.untold()
+        if not untold:
+            return
+        receipts = [self._receipt(one) for one in untold if one.state != "cancelled"]
+        messages = [message for one in untold if (message := self._message(one)) is not None]
+        self._archive.fold(messages=messages, receipts=receipts)
+        self._archive.follow_graph()
+        self._outbox.mark_told(untold)
+
+    @staticmethod
+    def _receipt(one: OutboxReply) -> Receipt:
+        status: Literal["queued", "accepted", "sent", "delivered", "read", "failed", "refused", "unknown"]
+        status = "queued" if one.state in {"queued", "sending", "cancelled"} else one.state  # type: ignore[assignment]
+        outgoing = one.outgoing or {}
+        return Receipt(
+            subject_key=one.reply.reply_key,
+            subject_kind="reply",
+            status=status,
+            channel=one.channel or one.reply.channel,
+            account=outgoing.get("account") or one.reply.account,
+            conversation_key=outgoing.get("conversation_key"),
+            occurred_at=one.queued_at if status == "queued" else one.changed_at,
+            reply_key=one.reply.reply_key,
+            code=one.code,
+            reason=one.reason,
+            actor=one.actor,
+        )
+
+    @staticmethod
+    def _message(one: OutboxReply) -> Message | None:
+        """The reply as a message of the thread, once the platform has named it."""
+        if one.message_key is None or one.outgoing is None or one.sent_at is None:
+            return None
+        outgoing = Outgoing.from_json(one.outgoing)
+        platform_id = parse_message_key(one.message_key).platform_message_id
+        template = {"template": outgoing.template, "parameters": outgoing.template_parameters}
+        return Message(
+            message_key=one.message_key,
+            channel=outgoing.channel,
+            account=outgoing.account,
+            conversation_key=outgoing.conversation_key
+            or conversation_key(outgoing.channel, outgoing.account, outgoing.to.value),
+            thread_ids=[platform_id, *reversed(outgoing.thread_ids)] if outgoing.to.kind == "email" else [],
+            direction="outbound",
+            kind="template" if outgoing.template else "text",
+            text=outgoing.text,
+            subject=outgoing.subject,
+            content=template if outgoing.template else None,
+            reply_to_key=outgoing.reply_to_key,
+            sent_at=one.sent_at,
+            author_kind=one.reply.author_kind,
+            author_name=one.reply.author_name,
+            handles=[outgoing.to],
+            reply_key=one.reply.reply_key,
+            reply_token=one.token,
+            seen_by="send",
+            person_id=one.person_id,
+        )
