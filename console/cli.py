@@ -220,7 +220,7 @@ def outbox(context: click.Context) -> None:
 )  # fmt: skip
 @_ours
 def outbox_decide(token: str, decision: str) -> None:
-    """Settle a reply whose outcome is not known, after a look at the platform. TOKEN is what `onethread outbox` shows."""
+    """Settle a reply whose outcome is not known, after a look at the platform. TOKEN: as `onethread outbox` says."""
     from stores.outbox import Outbox
 
     store = Outbox(_open_stores())

@@ -1,0 +1,60 @@
+"""The codec: nothing readable on disk, one key file, refusals that say what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mappings.errors import SettingsError
+from stores.codec import Codec
+from stores.database import Stores
+
+
+def test_a_value_survives_encryption_and_does_not_show(stores: Stores) -> None:
+    stored = stores.codec.encrypt_json({"text": "Grüße 👋"})
+    assert stores.codec.decrypt_json(stored) == {"text": "Grüße 👋"}
+    assert b"Gr" not in stored
+
+
+def test_a_lone_surrogate_is_stored_as_a_replacement_instead_of_raising(stores: Stores) -> None:
+    assert stores.codec.decrypt_json(stores.codec.encrypt_json({"text": "a\ud800b"})) == {"text": "a?b"}
+
+
+def test_the_same_text_encrypts_differently_and_fingerprints_alike(stores: Stores) -> None:
+    assert stores.codec.encrypt(b"x") != stores.codec.encrypt(b"x")
+    assert stores.codec.fingerprint("x") == stores.codec.fingerprint(b"x")
+    assert stores.codec.fingerprint("x") != stores.codec.fingerprint("y")
+
+
+def test_a_key_file_is_made_for_its_owner_alone(stores: Stores) -> None:
+    assert (stores.folder / "key.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_file_that_others_can_read_is_refused(stores: Stores) -> None:
+    path = stores.folder / "key.json"
+    path.chmod(0o644)
+    with pytest.raises(SettingsError, match="chmod 600"):
+        Codec.from_key_file(path, create=False)
+
+
+def test_no_new_key_is_made_where_encrypted_data_lies(stores: Stores, state_url: str) -> None:
+    stores.database("parked")
+    (stores.folder / "key.json").unlink()
+    with pytest.raises(SettingsError, match="Put the key file back"):
+        Stores(state_url)
+
+
+def test_another_key_is_told_from_damage_to_nothing(stores: Stores, tmp_path: Path) -> None:
+    other = Codec.from_key_file(tmp_path / "other.json", create=True)
+    with pytest.raises(SettingsError, match="not the one that wrote it"):
+        other.decrypt(stores.codec.encrypt(b"x"))
+
+
+def test_a_file_that_is_no_key_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps({"encryption_key": "zz"}))
+    path.chmod(0o600)
+    with pytest.raises(SettingsError, match="not a onethread key file"):
+        Codec.from_key_file(path, create=False)
