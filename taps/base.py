@@ -190,6 +190,15 @@ class OneThreadTap(Tap, Generic[SettingsModel]):
 
     # How the SDK drives it
 
+    @classmethod
+    def invoke(cls, **options: Any) -> None:
+        """Run from the command line; an error of ours is one clear line instead of a traceback."""
+        try:
+            super().invoke(**options)
+        except OneThreadError as error:
+            cls.logger.error("%s: %s", type(error).__name__, error)
+            sys.exit(1)
+
     def discover_streams(self) -> Sequence[Stream]:
         """One stream for each record model."""
         return [stream_class(model)(self) for model in self.record_models]
