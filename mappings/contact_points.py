@@ -69,7 +69,7 @@ def normalize_email(raw: str) -> str | None:
     domain = address.ascii_domain.lower()
     if "." not in domain:
         return None
-    return f"{address.local_part.casefold()}@{domain}"
+    return f"{address.local_part.lower()}@{domain}"
 
 
 ROLE_MAILBOXES = frozenset(

@@ -1,7 +1,8 @@
 """The words by which a customer says "no more advertising" or "yes again", when they are all of a message.
 
 A word inside a sentence says nothing ("when will it stop raining?"). A wrong "no" costs an advertisement, a missed one
-breaks the law in many countries, so single words that carriers treat as a "no" are one here too.
+breaks the law in many countries, so single words that carriers treat as a "no" are one here too. For a "yes" it is the
+other way round: only words that can mean nothing else.
 
 Sources: English words in capitals below: CTIA Messaging Principles and Best Practices (2023-05) and
 twilio.com/docs/messaging/features (opt-out keywords), documented for SMS, read 2026-11; assumed for other channels.
@@ -67,22 +68,19 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword(_OUT, "it", "disiscriviti"),
     Keyword(_OUT, "it", "cancellami"),
     Keyword(_OUT, "it", "interrompi promozioni"),
-    Keyword(_IN, "it", "inizia"),
     Keyword(_IN, "it", "iscrivimi"),
     Keyword(_OUT, "de", "stopp"),
     Keyword(_OUT, "de", "abmelden"),
     Keyword(_OUT, "de", "abbestellen"),
     Keyword(_OUT, "de", "keine werbung"),
     Keyword(_OUT, "de", "keine werbung mehr"),
-    Keyword(_IN, "de", "anmelden"),
-    Keyword(_IN, "de", "starten"),
+    Keyword(_IN, "de", "wieder anmelden"),
     Keyword(_OUT, "es", "alto"),
     Keyword(_OUT, "es", "parar"),
     Keyword(_OUT, "es", "baja"),
     Keyword(_OUT, "es", "darme de baja"),
     Keyword(_OUT, "es", "cancelar suscripción"),
     Keyword(_OUT, "es", "no más mensajes"),
-    Keyword(_IN, "es", "alta"),
     Keyword(_IN, "es", "suscribirme"),
     Keyword(_OUT, "fr", "arrêt"),
     Keyword(_OUT, "fr", "arret"),
@@ -92,15 +90,13 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword(_OUT, "fr", "se désabonner"),
     Keyword(_OUT, "fr", "désinscription"),
     Keyword(_IN, "fr", "m'abonner"),
-    Keyword(_IN, "fr", "s'abonner"),
     Keyword(_OUT, "pt", "pare"),
     Keyword(_OUT, "pt", "sair", on_buttons=False),
     Keyword(_OUT, "pt", "descadastrar"),
     Keyword(_OUT, "pt", "cancelar inscrição"),
     Keyword(_OUT, "pt", "cancelar assinatura"),
     Keyword(_OUT, "pt", "parar promoções"),
-    Keyword(_IN, "pt", "quero receber"),
-    Keyword(_IN, "pt", "inscrever"),
+    Keyword(_IN, "pt", "me inscrever"),
 )
 
 _INVISIBLE = re.compile(r"[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]")

@@ -1,0 +1,359 @@
+"""`make demo`: the whole story against the stand-in servers, and an honest count at the end.
+
+The stand-ins run in this process; the receiver, the console and Meltano's jobs run as a user would run them, in
+processes of their own, two of which are killed on the way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from console.tally import Heard, heard_on_messenger, heard_on_whatsapp, tally
+from mappings.errors import OneThreadError
+from sandbox import cast
+from sandbox.base import Fault, SandboxServer
+from sandbox.hubspot import HubSpotApp
+from sandbox.mail import MailSandbox
+from sandbox.messenger import MessengerApp
+from sandbox.whatsapp import WhatsAppApp
+
+MAILBOX = "support@shop.example"
+_MAIL_PASSWORD = "sandbox-mail-password"  # noqa: S105 - invented, nothing else accepts it
+
+
+class Theatre:
+    """The stand-ins, the project folder and the processes of one performance."""
+
+    def __init__(self, folder: Path, stack: ExitStack, *, port: int = 0) -> None:
+        self.folder = folder
+        self.hubspot = HubSpotApp()
+        self.whatsapp = WhatsAppApp(coexistence=True)
+        self.messenger = MessengerApp()
+        self.servers = [
+            stack.enter_context(SandboxServer(app, port + number if port else 0))
+            for number, app in enumerate((self.hubspot, self.whatsapp, self.messenger))
+        ]
+        self.mail: MailSandbox | None = None
+        if MailSandbox.available():
+            self.mail = stack.enter_context(MailSandbox({MAILBOX: _MAIL_PASSWORD}))
+        self.receiver_port, self.console_port = _free_port(), _free_port()
+        self.environment = self._environment()
+        self.stage = cast.Stage(
+            self.hubspot, self.whatsapp, self.messenger,
+            (lambda raw: self.mail.deliver(raw, MAILBOX)) if self.mail else None, MAILBOX,
+        )  # fmt: skip
+
+    @property
+    def channels(self) -> list[str]:
+        """The platforms of this performance."""
+        return ["whatsapp", "messenger", *(["email"] if self.mail else [])]
+
+    def _environment(self) -> dict[str, str]:
+        hubspot, whatsapp, messenger = (server.url for server in self.servers)
+        values = {
+            "STATE_URL": f"sqlite:///{self.folder / 'state'}",
+            "HUBSPOT_ACCESS_TOKEN": "sandbox-token",
+            "HUBSPOT_PORTAL_ID": "8800001",
+            "HUBSPOT_API_URL": hubspot,
+            "WHATSAPP_API_URL": whatsapp,
+            "WHATSAPP_ACCESS_TOKEN": self.whatsapp.access_token,
+            "WHATSAPP_APP_SECRET": self.whatsapp.app_secret,
+            "WHATSAPP_VERIFY_TOKEN": self.whatsapp.verify_token,
+            "WHATSAPP_PHONE_NUMBER_ID": self.whatsapp.phone_number_id,
+            "MESSENGER_API_URL": messenger,
+            "MESSENGER_ACCESS_TOKEN": self.messenger.access_token,
+            "MESSENGER_APP_SECRET": self.messenger.app_secret,
+            "MESSENGER_VERIFY_TOKEN": self.messenger.verify_token,
+            "MESSENGER_PAGE_ID": self.messenger.page_id,
+            "MESSENGER_APP_ID": str(self.messenger.app_id),
+        }
+        if self.mail:
+            values |= self.mail.environment(MAILBOX)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ONETHREAD_", "TAP_"))}
+        binaries = str(Path(sys.executable).parent)
+        return {
+            **inherited,
+            **{f"ONETHREAD_{name}": value for name, value in values.items()},
+            "PATH": f"{binaries}{os.pathsep}{inherited.get('PATH', '')}",
+            "MELTANO_PROJECT_ROOT": str(self.folder),
+            "TAP_EMAIL_SSL": "false",
+        }
+
+    def start(self, *command: str, log: str) -> subprocess.Popen[bytes]:
+        """Run `onethread ...` in the background, in a process group of its own, its output to a file."""
+        with (self.folder / f"{log}.log").open("ab") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "console.cli", *command], cwd=self.folder, env=self.environment,
+                stdout=file, stderr=file, start_new_session=True,
+            )  # fmt: skip
+
+    def run(self, *command: str, log: str) -> int:
+        """Run `onethread ...` to its end; the exit code."""
+        return self.start(*command, log=log).wait()
+
+    def start_receiver(self) -> subprocess.Popen[bytes]:
+        """The receiver, answering."""
+        process = self.start("receive", "--port", str(self.receiver_port), log="receiver")
+        _wait_until(lambda: _answers(f"http://127.0.0.1:{self.receiver_port}/health"), "the receiver", process)
+        return process
+
+
+def play(*, keep: bool, report: Path) -> int:
+    """Perform; write the report; 0 when nothing was lost or doubled."""
+    began = time.monotonic()
+    folder = Path.cwd() / ".onethread" / "demo"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+
+    def say(line: str) -> None:
+        print(f"[{time.monotonic() - began:5.1f} s] {line}", flush=True)
+
+    with ExitStack() as stack:
+        theatre = Theatre(folder, stack)
+        processes: list[subprocess.Popen[bytes]] = []
+        stack.callback(lambda: [_kill_group(one) for one in processes])
+        stack.callback(lambda: [app.stop_delivery() for app in (theatre.whatsapp, theatre.messenger)])
+        try:
+            _perform(theatre, processes, say)
+        except (OneThreadError, TimeoutError) as error:
+            say(f"the demo could not go on: {error}; see the logs in {folder}")
+            return 1
+        numbers = _count(theatre, time.monotonic() - began)
+        report.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+        _epilogue(theatre, numbers, report)
+        if keep:
+            print("Everything is left running. Stop with Ctrl-C.", flush=True)
+            _sleep_until_interrupted()
+    return 0 if numbers["lost"] == 0 and numbers["doubled"] == 0 else 1
+
+
+def _perform(theatre: Theatre, processes: list[subprocess.Popen[bytes]], say: Callable[[str], None]) -> None:
+    stage, folder = theatre.stage, theatre.folder
+    if theatre.mail is None:
+        say("Dovecot is not installed here: the demo plays without e-mail (`make system` installs it).")
+    _write_project(theatre)
+    cast.prologue(stage)
+    receiver = theatre.start_receiver()
+    processes.append(receiver)
+    processes.append(theatre.start("console", "--port", str(theatre.console_port), log="console"))
+    base = f"http://127.0.0.1:{theatre.receiver_port}/webhooks"
+    theatre.whatsapp.start_delivery(f"{base}/whatsapp")
+    theatre.messenger.start_delivery(f"{base}/messenger")
+    say("the stand-ins, the receiver and the console are up")
+    _check(theatre.run("setup", "hubspot", log="setup"), "setup hubspot", folder)
+    say("HubSpot has its properties; running `contacts`")
+    _check(theatre.run("run", "contacts", log="jobs"), "contacts", folder)
+
+    say("the customers write; the receiver is killed (-9) in the middle and started again")
+    cast.first_act(stage)
+    cast.rush_hour(stage)
+    time.sleep(0.3)
+    os.kill(receiver.pid, signal.SIGKILL)
+    receiver.wait()
+    cast.rush_hour_goes_on(stage)
+    processes.append(theatre.start_receiver())
+    _flush(theatre)
+
+    say("running `inbound`, and killing the whole job (-9) in the middle")
+    job = theatre.start("run", "inbound", log="jobs")
+    _wait_for_archive(folder, job)
+    _kill_group(job)
+    say("running `inbound` again, then `deliver`")
+    _check(theatre.run("run", "inbound", log="jobs"), "inbound", folder)
+    _check(theatre.run("run", "deliver", log="jobs"), "deliver", folder)
+
+    say("an agent answers in HubSpot; more comes in; running `replies`")
+    cast.second_act(stage)
+    _agent_answers(theatre)
+    _check(theatre.run("run", "replies", log="jobs"), "replies", folder)
+    _flush(theatre)
+    for app in (theatre.whatsapp, theatre.messenger):
+        with app.lock:
+            known = list(app.customers) if isinstance(app, WhatsAppApp) else list(app.people)
+        for one in known[:3]:
+            app.read(one)
+    _flush(theatre)
+    say("confirmations came back; running `inbound` and `replies` once more")
+    _check(theatre.run("run", "inbound", log="jobs"), "inbound", folder)
+    _check(theatre.run("run", "replies", log="jobs"), "replies", folder)
+
+
+def _agent_answers(theatre: Theatre) -> None:
+    """Answers on each channel: one whose answer gets lost on the way, one too late, one too long."""
+    stage = theatre.stage
+    state = theatre.hubspot.state()
+    by_person = _contacts_by_words(state)
+    cast.queue_reply(stage, stage.contacts["Mia Rossi"], "Hello Mia, your order 4711 leaves today. Sorry for the wait!")
+    cast.queue_reply(stage, by_person("Jonas asks, question 000"), "Yes, we repair lamps; about a week.", "whatsapp")
+    cast.queue_reply(stage, by_person("Do you have gift cards?"), "Yes, from 20 euros.", "messenger")
+    cast.queue_reply(stage, by_person("do you ship to Kochi?"), "We do, Priya!", "whatsapp")
+    cast.queue_reply(stage, stage.contacts["Olga Novak"], "The walnut table is back.", "whatsapp")
+    cast.queue_reply(stage, by_person("I meant the blue vase"), "The blue vase! " * 400, "whatsapp")
+    if theatre.mail:
+        cast.queue_reply(stage, stage.contacts["Anna Keller"], "Keep the second sofa, Anna.", "email")
+    # The platform takes Noor's answer and then answers 500: only the echo can tell that it was sent.
+    theatre.messenger.faults.append(Fault("/messages", status=500, when="after", method="POST"))
+
+
+def _contacts_by_words(state: dict[str, Any]) -> Callable[[str], str]:
+    def find(words: str) -> str:
+        for one in state["communications"].values():
+            if words in one["properties"]["hs_communication_body"] and one["contacts"]:
+                return str(one["contacts"][0])
+        message = f"no contact has {words!r} on the timeline"
+        raise TimeoutError(message)
+
+    return find
+
+
+def _count(theatre: Theatre, seconds: float) -> dict[str, Any]:
+    """The report, from the platforms' and the CRM's own state; parked is our own store's."""
+    from stores.database import Stores
+    from stores.parked import Parked
+
+    whatsapp, messenger = theatre.whatsapp.state(), theatre.messenger.state()
+    heard: list[Heard] = [
+        *heard_on_whatsapp(whatsapp, theatre.stage.unsent, theatre.stage.edits), *heard_on_messenger(messenger),
+    ]  # fmt: skip
+    replies = [*whatsapp["sent"], *messenger["sent"]]
+    sent, delivered = len(replies), sum(one["status"] in {"delivered", "read"} for one in replies)
+    doubled_replies = sum(one["times_seen"] - 1 for one in replies if one["times_seen"] > 1) // 2
+    if theatre.mail:
+        mail = theatre.mail.state()
+        heard += [Heard("email", one["words"], one["at"]) for one in theatre.stage.mails]
+        sent += len(mail["sent"])
+        delivered += len(mail["sent"])
+        doubled_replies += len(mail["sent"]) - len({one["message_id"] for one in mail["sent"]})
+    result = tally(heard, list(theatre.hubspot.state()["communications"].values()))
+    return {
+        "messages_received": result.received,
+        "messages_on_contact_records": result.on_records,
+        "persons": result.persons,
+        "persons_on_several_channels": result.persons_on_several_channels,
+        "replies_sent": sent,
+        "replies_delivered": delivered,
+        "lost": result.lost,
+        "doubled": result.doubled + doubled_replies,
+        "parked": Parked(Stores(theatre.environment["ONETHREAD_STATE_URL"])).count(),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _epilogue(theatre: Theatre, numbers: dict[str, Any], report: Path) -> None:
+    """What happened, contact by contact, as HubSpot tells it."""
+    state = theatre.hubspot.state()
+    print("\nWhat happened:")
+    for line in theatre.stage.story:
+        print(f"  - {line}")
+    print("\nContact by contact, as HubSpot has it:")
+    for contact_id, contact in sorted(state["contacts"].items(), key=lambda one: int(one[0])):
+        entries = [state["communications"][one]["properties"] for one in contact["communications"]]
+        if not entries:
+            continue
+        properties = contact["properties"]
+        name = " ".join(filter(None, (properties.get("firstname"), properties.get("lastname")))) or "(no name)"
+        origin = "made by us" if properties.get("onethread_projection") == "true" else "was there before"
+        print(
+            f"  {name} (contact {contact_id}, {origin}): {len(entries)} messages on {properties.get('onethread_channels')}"
+        )
+        if properties.get("onethread_reply_status"):
+            detail = properties.get("onethread_reply_detail") or ""
+            print(f"      last reply: {properties['onethread_reply_status']} {detail}".rstrip())
+    archived = len(state["archived_contacts"])
+    if archived:
+        print(f"  {archived} contact(s) that turned out to be somebody else's second self were emptied and archived")
+    print("\n" + "  ".join(f"{name}={value}" for name, value in numbers.items()))
+    print(
+        f"\nreport:  {report}\nconsole: http://127.0.0.1:{theatre.console_port}/  (make demo KEEP=1 leaves it running)"
+    )
+
+
+def serve_sandbox(port: int) -> None:
+    """Run the stand-ins until interrupted; print how to reach them."""
+    folder = Path.cwd() / ".onethread" / "sandbox"
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        theatre = Theatre(folder, stack, port=port)
+        print("\n".join(f"export {name}={value}" for name, value in sorted(theatre.environment.items())
+                        if name.startswith(("ONETHREAD_", "TAP_"))))  # fmt: skip
+        print("# state and controls under /_sandbox/ of each server; stop with Ctrl-C", flush=True)
+        _sleep_until_interrupted()
+
+
+def _write_project(theatre: Theatre) -> None:
+    from console.generate import meltano_yml
+
+    (theatre.folder / "meltano.yml").write_text(meltano_yml(theatre.channels), encoding="utf-8")
+
+
+def _flush(theatre: Theatre) -> None:
+    for app in (theatre.whatsapp, theatre.messenger):
+        app.deliverer.flush(30)
+
+
+def _wait_for_archive(folder: Path, job: subprocess.Popen[bytes]) -> None:
+    """Until the job has begun to write the archive, or has ended."""
+    archive = folder / "state" / "archive.db-wal"
+    size = archive.stat().st_size if archive.exists() else 0
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and job.poll() is None:
+        if archive.exists() and archive.stat().st_size > size:
+            return
+        time.sleep(0.02)
+
+
+def _check(code: int, what: str, folder: Path) -> None:
+    if code not in {0, 3}:
+        message = f"`{what}` ended with exit code {code}; see {folder}/*.log"
+        raise TimeoutError(message)
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def _wait_until(ready: Callable[[], bool], what: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 20
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            message = f"{what} did not start"
+            raise TimeoutError(message)
+        time.sleep(0.05)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=1).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _sleep_until_interrupted() -> None:
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        pass

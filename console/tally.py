@@ -1,0 +1,105 @@
+"""Counts what happened from the states of the platforms and of the CRM alone, not from what our code believes."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+_NOT_MESSAGES = frozenset({"reaction", "edit", "revoke", "system"})
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One message that a platform took from a customer.
+
+    Attributes:
+        words: what must be readable on the contact's record; ``None`` when the time alone must do (a sticker, or a
+            message that was taken back).
+        at: seconds since 1970.
+    """
+
+    channel: str
+    words: str | None
+    at: float
+
+
+def heard_on_whatsapp(state: Mapping[str, Any], unsent: Iterable[str], edits: Mapping[str, str]) -> list[Heard]:
+    """Customer messages on WhatsApp. `edits`: message id -> its text after the last edit."""
+    gone = set(unsent)
+    return [
+        Heard("whatsapp", None if one["id"] in gone else edits.get(one["id"], one["text"]), one["at"])
+        for one in state["customer_messages"]
+        if one["kind"] not in _NOT_MESSAGES
+    ]
+
+
+def heard_on_messenger(state: Mapping[str, Any]) -> list[Heard]:
+    """Customer messages on Messenger."""
+    return [Heard("messenger", one["text"], one["at"]) for one in state["customer_messages"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many messages of customers are where they belong."""
+
+    received: int
+    on_records: int
+    lost: int
+    doubled: int
+    persons: int
+    persons_on_several_channels: int
+
+
+def tally(heard: Sequence[Heard], communications: Sequence[Mapping[str, Any]]) -> Tally:
+    """Find each message on the contacts' timelines.
+
+    Args:
+        heard: what the platforms took.
+        communications: HubSpot's, each with ``properties`` and the ids of its contacts under ``contacts``.
+    """
+    rows = [_Row.of(one) for one in communications if one["contacts"]]
+    taken: Counter[int] = Counter()
+    found = lost = doubled = 0
+    for message in sorted(heard, key=lambda one: one.words is None):
+        if message.words is not None:
+            matches = [number for number, row in enumerate(rows) if message.words in row.body]
+        else:
+            matches = [
+                number for number, row in enumerate(rows) if not taken[number] and abs(row.at - message.at) < 1.0
+            ][:1]
+        for number in matches:
+            taken[number] += 1
+        found += bool(matches)
+        lost += not matches
+        doubled += max(0, len(matches) - 1)
+    channels: dict[str, set[str]] = {}
+    for row in rows:
+        for contact in row.contacts:
+            channels.setdefault(contact, set()).add(row.channel)
+    return Tally(
+        received=len(heard), on_records=found, lost=lost, doubled=doubled, persons=len(channels),
+        persons_on_several_channels=sum(len(used) > 1 for used in channels.values()),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One timeline entry, as HubSpot holds it."""
+
+    body: str
+    at: float
+    contacts: tuple[str, ...]
+    channel: str
+
+    @classmethod
+    def of(cls, communication: Mapping[str, Any]) -> _Row:
+        properties = communication["properties"]
+        body = html.unescape(str(properties.get("hs_communication_body") or ""))
+        moment = str(properties["hs_timestamp"])
+        at = float(moment) / 1000 if moment.isdigit() else datetime.fromisoformat(moment).timestamp()
+        channel = next((name for name in ("WhatsApp", "Messenger", "E-mail") if name in body[:200]), "?")
+        return cls(body, at, tuple(communication["contacts"]), channel)
