@@ -266,9 +266,8 @@ def _epilogue(theatre: Theatre, numbers: dict[str, Any], report: Path) -> None:
         properties = contact["properties"]
         name = " ".join(filter(None, (properties.get("firstname"), properties.get("lastname")))) or "(no name)"
         origin = "made by us" if properties.get("onethread_projection") == "true" else "was there before"
-        print(
-            f"  {name} (contact {contact_id}, {origin}): {len(entries)} messages on {properties.get('onethread_channels')}"
-        )
+        channels = properties.get("onethread_channels")
+        print(f"  {name} (contact {contact_id}, {origin}): {len(entries)} messages on {channels}")
         if properties.get("onethread_reply_status"):
             detail = properties.get("onethread_reply_detail") or ""
             print(f"      last reply: {properties['onethread_reply_status']} {detail}".rstrip())
@@ -276,9 +275,8 @@ def _epilogue(theatre: Theatre, numbers: dict[str, Any], report: Path) -> None:
     if archived:
         print(f"  {archived} contact(s) that turned out to be somebody else's second self were emptied and archived")
     print("\n" + "  ".join(f"{name}={value}" for name, value in numbers.items()))
-    print(
-        f"\nreport:  {report}\nconsole: http://127.0.0.1:{theatre.console_port}/  (make demo KEEP=1 leaves it running)"
-    )
+    print(f"\nreport:  {report}")
+    print(f"console: http://127.0.0.1:{theatre.console_port}/  (make demo KEEP=1 leaves it running)")
 
 
 def serve_sandbox(port: int) -> None:
