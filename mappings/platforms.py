@@ -44,8 +44,19 @@ class Platform:
 @cache
 def load_platforms() -> dict[str, Platform]:
     """Every registered platform by slug, sorted."""
-    platforms = {entry.name: entry.load() for entry in metadata.entry_points(group=GROUP)}
-    return dict(sorted(platforms.items()))
+    return dict(sorted((entry.name, _loaded(entry)) for entry in metadata.entry_points(group=GROUP)))
+
+
+def _loaded(entry: metadata.EntryPoint) -> Platform:
+    try:
+        platform = entry.load()
+    except (ImportError, AttributeError) as error:
+        msg = f"platform {entry.name!r} ({entry.value}) cannot be loaded: {error}; reinstall or remove its package"
+        raise SettingsError(msg) from error
+    if not isinstance(platform, Platform):
+        msg = f"platform {entry.name!r} ({entry.value}) is not a mappings.platforms.Platform"
+        raise SettingsError(msg)
+    return platform
 
 
 def load_platform(slug: str) -> Platform:
