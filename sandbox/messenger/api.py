@@ -1,0 +1,306 @@
+"""The calls of the Messenger Platform that the stand-in answers: Send API, Conversations API, profiles."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from werkzeug.wrappers import Request, Response
+
+from sandbox.base import json_response
+from sandbox.messenger.account import DAY, Message, Person
+from sandbox.messenger.people import People
+from sandbox.meta import VERSION, Delivery, refuse
+
+_TYPES = ("RESPONSE", "UPDATE", "MESSAGE_TAG")
+_ACTIONS = ("typing_on", "typing_off", "mark_seen", "react", "unreact")
+_DETAILED = 20
+
+
+class MessengerApp(People):
+    """The stand-in as a server: see `Account` for its options and `People` for what people can do."""
+
+    def graph_routes(self) -> Iterable[tuple[str, str, Callable[..., Response]]]:
+        """The calls that this stand-in answers."""
+        yield "POST", f"{VERSION}/<page>/messages", self._post_message
+        yield "POST", f"{VERSION}/<page>/subscribed_apps", self._post_subscribed_apps
+        yield "GET", f"{VERSION}/<page>/conversations", self._get_conversations
+        yield "GET", f"{VERSION}/<node>/messages", self._get_messages
+        yield "GET", f"{VERSION}/<node>", self._get_node
+        yield "GET", "/cdn/<name>", self._get_file
+
+    def guard(self, request: Request) -> Response | None:
+        """As everywhere in Graph; the URLs of attachments are signed and want no token."""
+        return None if request.path.startswith("/cdn/") else super().guard(request)
+
+    # -- sending --
+
+    def _post_message(self, request: Request, page: str) -> Response:
+        self._check_page(page)
+        body = self.parameters(request)
+        recipient = body.get("recipient")
+        if not isinstance(recipient, dict) or "id" not in recipient:
+            refuse(100, "(#100) The parameter recipient is required")
+        person = self.people.get(str(recipient["id"]))
+        if person is None:
+            refuse(100, "(#100) No matching user found", subcode=2018001)
+        if "sender_action" in body:
+            return self._sender_action(person, body)
+        content = self._checked_message(body.get("message"))
+        tag = self._checked_type(body)
+        reply_to = (body.get("reply_to") or {}).get("mid")
+        if reply_to is not None and reply_to not in self.messages:
+            refuse(100, "(#100) Invalid reply_to message id")
+        if not self.sending.take("", self.clock.epoch()):
+            refuse(613, "(#613) Calls to this api have exceeded the rate limit.")
+        if person.blocked:
+            refuse(551, "(#551) This person isn't available right now.", subcode=1545041)
+        if person.owner_app_id not in {None, self.app_id}:
+            refuse(10, "(#10) Message not sent: another app is controlling this thread now.", subcode=2018300)
+        if not self._within(person, 7 * DAY if tag else DAY):
+            refuse(10, "(#10) This message is sent outside of allowed window.", subcode=2018278)
+        attachments = content.get("attachments") or ([content["attachment"]] if content.get("attachment") else [])
+        message = Message(
+            self._mid(), person.psid, self.clock.epoch(), content.get("text"), attachments, self.app_id,
+            content.get("metadata"), tag, reply_to,
+        )  # fmt: skip
+        self.messages[message.id] = message
+        tell: dict[str, Callable[[Message, Delivery], object]] = {
+            "echo": self._tell_outgoing,
+            "delivery": self._tell_delivered,
+            "read": lambda one, delivery: self._tell_read(one.psid, delivery),
+        }
+        planned = [(what, delay) for what, delay in self.told_after.items() if delay is not None]
+        for what, delay in reversed(planned) if self.told_reversed else planned:
+            tell[what](message, Delivery(delay_seconds=delay))
+        return json_response({"recipient_id": person.psid, "message_id": message.id})
+
+    def _sender_action(self, person: Person, body: dict[str, Any]) -> Response:
+        if "message" in body:
+            refuse(100, "(#100) Cannot send both message and state at the same time.", subcode=2018023)
+        if body["sender_action"] not in _ACTIONS:
+            refuse(100, f"(#100) Param sender_action must be one of {{{', '.join(_ACTIONS)}}}")
+        self.typing.append({"customer": person.psid, "action": body["sender_action"]})
+        return json_response({"recipient_id": person.psid})
+
+    @staticmethod
+    def _checked_type(body: dict[str, Any]) -> str | None:
+        """The tag of the message, if it has one."""
+        kind, tag = body.get("messaging_type", "RESPONSE"), body.get("tag")
+        if kind not in _TYPES:
+            refuse(100, f"(#100) Param messaging_type must be one of {{{', '.join(_TYPES)}}}")
+        if kind == "MESSAGE_TAG" and tag != "HUMAN_AGENT":
+            refuse(100, "(#100) Param tag must be one of {HUMAN_AGENT}")
+        return "HUMAN_AGENT" if kind == "MESSAGE_TAG" else None
+
+    @staticmethod
+    def _checked_message(message: Any) -> dict[str, Any]:
+        if not isinstance(message, dict):
+            refuse(100, "(#100) The parameter message is required")
+        text, attachment = message.get("text"), message.get("attachment")
+        attachments = message.get("attachments", [attachment] if attachment else [])
+        if not text and not attachments:
+            refuse(100, "(#100) Must provide either text or attachment")
+        if text and attachments:
+            refuse(100, "(#100) Cannot send both text and attachment")
+        if text is not None and len(text) > 2000:
+            refuse(100, "(#100) Length of param message[text] must be less than or equal to 2000")
+        if len(message.get("metadata") or "") > 1000:
+            refuse(100, "(#100) Length of param message[metadata] must be less than or equal to 1000")
+        if len(message.get("quick_replies") or ()) > 13 or len(attachments) > 30:
+            refuse(100, "(#100) Param message has too many elements")
+        for one in attachments:
+            payload = one.get("payload") or {}
+            if one.get("type") == "template" or payload.get("attachment_id"):
+                continue
+            if one.get("type") not in {"image", "video", "audio", "file"} or not payload.get("url"):
+                refuse(100, "(#100) Param message[attachment] needs a type and a payload with a url")
+        return message
+
+    def _post_subscribed_apps(self, request: Request, page: str) -> Response:
+        self._check_page(page)
+        listed = self.parameters(request).get("subscribed_fields")
+        self.fields = set(listed.split(",")) if isinstance(listed, str) else set(listed) if listed else None
+        return json_response({"success": True})
+
+    # -- reading --
+
+    def _get_conversations(self, request: Request, page: str) -> Response:
+        self._check_page(page)
+        self._spend_reading()
+        asked = request.args
+        if asked.get("platform", "messenger") != "messenger":
+            refuse(100, "(#100) Param platform must be one of {messenger}")
+        threads = [
+            one for one in self.people.values()
+            if self._thread(one) and asked.get("user_id") in {None, one.psid}
+            and not (one.in_requests and self.clock.epoch() - self._updated(one) > 30 * DAY)
+        ]  # fmt: skip
+
+        def place(one: Person) -> str:
+            """Where it stands in the list: by time, so that a cursor stays good when something newer comes."""
+            return f"{10**16 - int(self._updated(one) * 1_000_000):016d}:{one.conversation}"
+
+        threads.sort(key=place)
+        after = _uncursor(asked.get("after", ""))
+        rows, paging = self._page(request, [one for one in threads if place(one) > after], place)
+        wanted = _fields(asked.get("fields", "id,link,updated_time"))
+        return json_response({"data": [self._conversation(one, wanted) for one in rows], "paging": paging})
+
+    def _get_messages(self, request: Request, node: str) -> Response:
+        self._spend_reading()
+        person = next((one for one in self.people.values() if one.conversation == node), None)
+        if person is None:
+            self._missing(node)
+        thread = self._thread(person)
+        after = self.messages.get(_uncursor(request.args.get("after", "")))
+        rows, paging = self._page(request, thread[thread.index(after) + 1 if after else 0 :], lambda one: one.id)
+        wanted = _fields(request.args.get("fields", "id,created_time"))
+        return json_response({"data": [self._listed(one, wanted, thread) for one in rows], "paging": paging})
+
+    def _get_node(self, request: Request, node: str) -> Response:
+        if node in {"me", self.page_id}:
+            return json_response({"id": self.page_id, "name": self.page_name})
+        if node in self.people and self.profile_access:
+            person = self.people[node]
+            known = {"id": node, "first_name": person.first_name, "last_name": person.last_name,
+                     "profile_pic": person.profile_pic, "name": f"{person.first_name} {person.last_name}"}  # fmt: skip
+            wanted = _fields(request.args.get("fields", "first_name,last_name,profile_pic"))
+            return json_response({key: value for key, value in known.items() if key in wanted or key == "id"})
+        self._spend_reading()
+        person_of_thread = next((one for one in self.people.values() if one.conversation == node), None)
+        if person_of_thread is not None:
+            wanted = _fields(request.args.get("fields", "id,updated_time"))
+            return json_response(self._conversation(person_of_thread, wanted))
+        message = self.messages.get(node)
+        if message is None:
+            self._missing(node)
+        thread = self._thread(self.people[message.psid])
+        if message not in thread[:_DETAILED]:
+            refuse(100, "(#100) This message has been deleted", subcode=33, kind="GraphMethodException")
+        return json_response(self._message(message, _fields(request.args.get("fields", "id,created_time"))))
+
+    def _get_file(self, request: Request, name: str) -> Response:
+        del request
+        if name not in self.files:
+            return Response(status=404)
+        data, mime_type = self.files[name]
+        return Response(data, content_type=mime_type)
+
+    def _thread(self, person: Person) -> list[Message]:
+        """The messages of a conversation, newest first."""
+        found = [one for one in self.messages.values() if one.psid == person.psid]
+        found.reverse()
+        return sorted(found, key=lambda one: -one.at)
+
+    def _updated(self, person: Person) -> float:
+        return max((one.at for one in self.messages.values() if one.psid == person.psid), default=0.0)
+
+    def _conversation(self, person: Person, wanted: dict[str, str]) -> dict[str, Any]:
+        row: dict[str, Any] = {"id": person.conversation}
+        if "link" in wanted:
+            row["link"] = f"/{self.page_id}/inbox/{person.conversation}/"
+        if "updated_time" in wanted:
+            row["updated_time"] = _time(self._updated(person))
+        if "participants" in wanted:
+            row["participants"] = {"data": [self._party(person.psid), self._party(self.page_id)]}
+        if "is_owner" in wanted and self.routing:
+            row["is_owner"] = person.owner_app_id in {None, self.app_id}
+        if "messages" in wanted:
+            thread, inner = self._thread(person), _fields(wanted["messages"] or "id,created_time")
+            shown = thread[: int(inner.pop("limit", "") or 25)]
+            row["messages"] = {"data": [self._listed(one, inner, thread) for one in shown]}
+            if len(shown) < len(thread):
+                row["messages"]["paging"] = {"cursors": {"after": _cursor(shown[-1].id)}}
+        return row
+
+    def _listed(self, message: Message, wanted: dict[str, str], thread: list[Message]) -> dict[str, Any]:
+        """A message within a list: beyond the newest ones only its id and time."""
+        known = message in thread[:_DETAILED]
+        return self._message(message, wanted if known else {"created_time": ""})
+
+    def _message(self, message: Message, wanted: dict[str, str]) -> dict[str, Any]:
+        author, reader = (message.psid, self.page_id) if message.app_id is None else (self.page_id, message.psid)
+        row: dict[str, Any] = {"id": message.id}
+        details = {
+            "created_time": _time(message.at),
+            "from": self._party(author),
+            "to": {"data": [self._party(reader)]},
+            "message": message.text or "",
+            "attachments": {"data": [_attachment(one) for one in message.attachments]} if message.attachments else None,
+            "reply_to": {"mid": message.reply_to} if message.reply_to else None,
+        }
+        return row | {key: value for key, value in details.items() if key in wanted and value is not None}
+
+    def _party(self, party: str) -> dict[str, str]:
+        person = self.people.get(party)
+        name = f"{person.first_name} {person.last_name}" if person else self.page_name
+        return {"name": name, "email": f"{party}@facebook.com", "id": party}
+
+    @staticmethod
+    def _page(request: Request, rows: list[Any], key: Callable[[Any], str]) -> tuple[list[Any], dict[str, Any]]:
+        """The first `limit` rows, and their ``paging`` with a ``next`` when there are more."""
+        shown = rows[: int(request.args.get("limit", 25))]
+        if not shown:
+            return [], {}
+        paging: dict[str, Any] = {"cursors": {"before": _cursor(key(shown[0])), "after": _cursor(key(shown[-1]))}}
+        if len(shown) < len(rows):
+            url = re.sub(r"([?&])after=[^&]*&?", r"\1", request.url).rstrip("?&")
+            paging["next"] = f"{url}{'&' if '?' in url else '?'}after={paging['cursors']['after']}"
+        return shown, paging
+
+    def _spend_reading(self) -> None:
+        if not self.reading.take(self.page_id, self.clock.epoch()):
+            refuse(613, "(#613) Calls to this api have exceeded the rate limit.")
+
+    def _check_page(self, page: str) -> None:
+        if page not in {"me", self.page_id}:
+            self._missing(page)
+
+    @staticmethod
+    def _missing(node: str) -> NoReturn:
+        refuse(
+            100,
+            f"Unsupported request. Object with ID '{node}' does not exist, cannot be loaded due to missing permissions,"
+            " or does not support this operation",
+            subcode=33,
+            kind="GraphMethodException",
+        )
+
+
+def _attachment(sent: dict[str, Any]) -> dict[str, Any]:
+    """An attachment as the Conversations API shows it."""
+    url = (sent.get("payload") or {}).get("url", "")
+    if sent["type"] in {"image", "sticker"}:
+        return {"id": url.rpartition("/")[2], "mime_type": "image/jpeg", "image_data": {"url": url, "preview_url": url}}
+    if sent["type"] == "video":
+        return {"id": url.rpartition("/")[2], "mime_type": "video/mp4", "video_data": {"url": url}}
+    return {"id": url.rpartition("/")[2], "mime_type": "application/octet-stream", "file_url": url}
+
+
+def _fields(text: str) -> dict[str, str]:
+    """``id,messages.limit(5){id,message}`` as ``{"id": "", "messages": "limit=5,id,message"}``, in Graph's grammar."""
+    found: dict[str, str] = {}
+    for name, limit, inner in re.findall(r"(\w+)(?:[.=]?limit\((\d+)\))?(?:\{((?:[^{}]|\{[^{}]*\})*)\})?", text):
+        found[name] = ",".join(part for part in (inner, f"limit({limit})" if limit else "") if part)
+    if (own := re.search(r"(?:^|,)limit\((\d+)\)", text)) is not None:
+        found["limit"] = own.group(1)
+    return found
+
+
+def _cursor(key: str) -> str:
+    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+
+
+def _uncursor(cursor: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except ValueError:
+        return ""
+
+
+def _time(epoch: float) -> str:
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S+0000")
