@@ -89,7 +89,6 @@ class Theatre:
             **{f"ONETHREAD_{name}": value for name, value in values.items()},
             "PATH": f"{binaries}{os.pathsep}{inherited.get('PATH', '')}",
             "MELTANO_PROJECT_ROOT": str(self.folder),
-            "TAP_EMAIL_SSL": "false",
         }
 
     def start(self, *command: str, log: str) -> subprocess.Popen[bytes]:
@@ -169,7 +168,7 @@ def _perform(theatre: Theatre, processes: list[subprocess.Popen[bytes]], say: Ca
 
     say("running `inbound`, and killing the whole job (-9) in the middle")
     job = theatre.start("run", "inbound", log="jobs")
-    _wait_for_archive(folder, job)
+    _wait_for_reading(folder, job)
     _kill_group(job)
     say("running `inbound` again, then `deliver`")
     _check(theatre.run("run", "inbound", log="jobs"), "inbound", folder)
@@ -302,14 +301,11 @@ def _flush(theatre: Theatre) -> None:
         app.deliverer.flush(30)
 
 
-def _wait_for_archive(folder: Path, job: subprocess.Popen[bytes]) -> None:
-    """Until the job has begun to write the archive, or has ended."""
-    archive = folder / "state" / "archive.db-wal"
-    size = archive.stat().st_size if archive.exists() else 0
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and job.poll() is None:
-        if archive.exists() and archive.stat().st_size > size:
-            return
+def _wait_for_reading(folder: Path, job: subprocess.Popen[bytes]) -> None:
+    """Until a tap of the job has begun to read deliveries, or the job has ended."""
+    items = folder / "state" / "items.db"
+    deadline = time.monotonic() + 60
+    while not items.exists() and time.monotonic() < deadline and job.poll() is None:
         time.sleep(0.02)
 
 

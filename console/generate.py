@@ -46,17 +46,14 @@ def environment_name(plugin: str, setting: str) -> str:
 
 
 def meltano_settings(plugin: str, model: type[BaseModel]) -> list[dict[str, Any]]:
-    """The ``settings:`` of a plugin. Texts and secrets come from one shared variable, so each secret is set once."""
+    """The ``settings:`` of a plugin. Each comes from the variable that the rest of onethread reads: it is set once."""
     kinds = {"integer": "integer", "number": "decimal", "boolean": "boolean", "array": "array", "object": "object"}
     entries = []
     for name, node in singer_schema(model)["properties"].items():
         types = node.get("type", "string")
         first = next(one for one in ([types] if isinstance(types, str) else types) if one != "null")
-        entry: dict[str, Any] = {"name": name}
-        if first in kinds:
-            entry["kind"] = kinds[first]
-        else:
-            entry |= {"kind": "string", "value": f"${environment_name(plugin, name)}"}
+        entry: dict[str, Any] = {"name": name, "kind": kinds.get(first, "string")}
+        entry["value"] = f"${environment_name(plugin, name)}"
         if node.get("secret"):
             entry["sensitive"] = True
         entry["description"] = node.get("description", "")
@@ -160,18 +157,9 @@ def settings_table(title: str, model: type[BaseModel]) -> str:
     """A model as a table for its page."""
     lines = [f"### Settings of `{title}`", "", "| setting | variable | default | what |", "|---|---|---|---|"]
     prefix = model.model_config.get("env_prefix")
-    plugin = title if title.partition("-")[0] in {"tap", "target", "map"} else None
-    texts = {
-        entry["name"] for entry in meltano_settings(plugin, model) if entry.get("value")
-    } if plugin else set()  # fmt: skip
     for name, field in model.model_fields.items():
-        if prefix is not None:
-            variable = f"`{prefix}{name.upper()}`"
-        elif plugin and name in texts:
-            variable = f"`{environment_name(plugin, name)}`"
-        else:
-            variable = f"`{(plugin or '').upper().replace('-', '_')}_{name.upper()}` (Meltano)"
-        lines.append(f"| `{name}` | {variable} | {_default_text(field)} | {(field.description or '').strip()} |")
+        variable = environment_name(title, name) if prefix is None else f"{prefix}{name.upper()}"
+        lines.append(f"| `{name}` | `{variable}` | {_default_text(field)} | {(field.description or '').strip()} |")
     return "\n".join(lines)
 
 
@@ -199,6 +187,27 @@ def platform_table() -> str:
     return "\n".join(lines)
 
 
+def command_table() -> str:
+    """Every command of `onethread` with its first sentence, for the console's page."""
+    import click
+
+    from console.cli import main as root
+
+    lines = ["| command | what it does |", "|---|---|"]
+
+    def add(command: click.Command, name: str) -> None:
+        if isinstance(command, click.Group):
+            if command.invoke_without_command:
+                lines.append(f"| `{name}` | {command.get_short_help_str(200)} |")
+            for part, child in sorted(command.commands.items()):
+                add(child, f"{name} {part}")
+        else:
+            lines.append(f"| `{name}` | {command.get_short_help_str(200)} |")
+
+    add(root, "onethread")
+    return "\n".join(lines)
+
+
 def env_example() -> str:
     """Every variable that onethread reads, for `.env`."""
     lines = ["# Copy to .env and fill in what you use. Meltano and onethread both read it.", ""]
@@ -208,12 +217,7 @@ def env_example() -> str:
         for title, model in models:
             prefix = model.model_config.get("env_prefix")
             for name, field in model.model_fields.items():
-                if prefix is not None:
-                    variable = f"{prefix}{name.upper()}"
-                elif any(one["name"] == name and one.get("value") for one in meltano_settings(title, model)):
-                    variable = environment_name(title, name)
-                else:
-                    continue
+                variable = environment_name(title, name) if prefix is None else f"{prefix}{name.upper()}"
                 if variable not in seen:
                     seen.add(variable)
                     block.append(f"# {(field.description or '').strip()}\n#{variable}=")
@@ -236,6 +240,8 @@ def generated_files() -> dict[Path, str]:
         if path.exists():
             tables = "\n\n".join(settings_table(title, model) for title, model in models)
             files[path] = replace_between(path.read_text(encoding="utf-8"), "settings", tables)
+    commands = ROOT / "console" / "README.md"
+    files[commands] = replace_between(commands.read_text(encoding="utf-8"), "commands", command_table())
     readme = ROOT / "README.md"
     files[readme] = replace_between(readme.read_text(encoding="utf-8"), "platforms", platform_table())
     return files

@@ -7,6 +7,7 @@ A stand-in keeps state, enforces the documented rules of its platform and can be
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -187,6 +188,7 @@ class SandboxServer:
     def __init__(self, app: SandboxApp, port: int = 0) -> None:
         from werkzeug.serving import make_server
 
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # the journal has every request
         self.app = app
         self._server = make_server("127.0.0.1", port, app, threaded=True)
         self.port = self._server.server_port
