@@ -120,9 +120,6 @@ class Keywords:
         return next((found for label in labels if (found := _look_up(self._on_buttons, label))), None)
 
 
-DEFAULT_KEYWORDS = Keywords()
-
-
 def keywords_as_csv(rows: Iterable[Keyword] = KEYWORDS) -> str:
     """The table as a file to edit: ``decision,language,word,on_buttons``, with a header."""
     file = io.StringIO()
@@ -167,3 +164,6 @@ def _plain(text: str) -> str:
     while end > start and not plain[end - 1].isalnum():
         end -= 1
     return plain[start:end]
+
+
+DEFAULT_KEYWORDS = Keywords()
