@@ -7,6 +7,7 @@ by hand.
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,9 +15,9 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from ruamel.yaml import YAML
 
 from mappings.platforms import load_platforms
 from mappings.schema import singer_schema
@@ -132,7 +133,11 @@ def meltano_project(channels: Sequence[str] | None = None) -> dict[str, Any]:
 
 def meltano_yml(channels: Sequence[str] | None = None) -> str:
     """`meltano_project` as text."""
-    return _HEADER + yaml.safe_dump(meltano_project(channels), sort_keys=False, width=120, allow_unicode=True)
+    yaml = YAML()
+    yaml.width = 120
+    text = io.StringIO()
+    yaml.dump(meltano_project(channels), text)
+    return _HEADER + text.getvalue()
 
 
 def settings_models() -> dict[str, list[tuple[str, type[BaseModel]]]]:

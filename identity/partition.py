@@ -1,0 +1,269 @@
+"""Persons as a pure function of evidence and rules, and which ids they keep. No I/O.
+
+Nothing here depends on the order in which evidence came: ties are broken by the handles themselves, never by a row's
+id (which is the order of arrival).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from identity.rules import Rules
+from stores.graph import Edge, NewChange, Node
+
+SAME_ID_METHODS = frozenset({"crm_merge", "user_id_changed"})
+"""Evidence that two ids of one kind are one id under two names: they count as one for ``max_per_person``."""
+
+
+class Link(NamedTuple):
+    """All evidence between two handles, as far as the order of joining is concerned; sorts strongest first."""
+
+    rank: int
+    first_at: str
+    method: str
+    strength: str
+
+
+class Component(NamedTuple):
+    """What a raw component came to: the persons in it and the links that were refused, with the reason."""
+
+    clusters: list[frozenset[int]]
+    refused: dict[tuple[int, int], str]
+
+
+def strongest_links(edges: Iterable[Edge], linking: Sequence[str]) -> dict[tuple[int, int], Link]:
+    """The best evidence of each pair: same id before all else, then by strength, then the earliest."""
+    ranks = {strength: index + 1 for index, strength in enumerate(linking)}
+    links: dict[tuple[int, int], Link] = {}
+    for edge in edges:
+        if edge.a == edge.b or edge.strength not in ranks:
+            continue
+        rank = 0 if edge.method in SAME_ID_METHODS else ranks[edge.strength]
+        link = Link(rank, edge.first_at, edge.method, edge.strength)
+        pair = (edge.a, edge.b)
+        if pair not in links or link < links[pair]:
+            links[pair] = link
+    return links
+
+
+def persons_of_component(nodes: Mapping[int, Node], links: Mapping[tuple[int, int], Link], rules: Rules) -> Component:
+    """The persons in one raw component.
+
+    One person, unless that breaks ``max_per_person`` or ``max_handles_per_person``. Then links are taken strongest
+    first, and one that would break a rule is refused (constrained Kruskal).
+    """
+    ids = _exclusive_ids(nodes, links, rules)
+    if _refusal(frozenset(ids.values()), len(nodes), rules) is None:
+        return Component([frozenset(nodes)], {})
+    cluster_of = {handle_id: frozenset({handle_id}) for handle_id in nodes}
+    exclusive = {handle_id: frozenset({ids[handle_id]}) if handle_id in ids else frozenset() for handle_id in nodes}
+    refused: dict[tuple[int, int], str] = {}
+    for pair in sorted(links, key=joining_order(nodes, links)):
+        a, b = cluster_of[pair[0]], cluster_of[pair[1]]
+        if a is b:
+            continue
+        together = exclusive[pair[0]] | exclusive[pair[1]]
+        reason = _refusal(together, len(a) + len(b), rules)
+        if reason is not None:
+            refused[pair] = reason
+            continue
+        for handle_id in (joined := a | b):
+            cluster_of[handle_id], exclusive[handle_id] = joined, together
+    return Component(list(dict.fromkeys(cluster_of.values())), refused)
+
+
+def joining_order(
+    nodes: Mapping[int, Node], links: Mapping[tuple[int, int], Link]
+) -> Callable[[tuple[int, int]], tuple[int, str, list[str]]]:
+    """The sort key of pairs: rank and first time of their evidence, then the handles themselves."""
+    return lambda pair: (links[pair].rank, links[pair].first_at, sorted(nodes[handle_id].key for handle_id in pair))
+
+
+_ExclusiveId = tuple[str, str | None, int]
+
+
+def _exclusive_ids(
+    nodes: Mapping[int, Node], links: Mapping[tuple[int, int], Link], rules: Rules
+) -> dict[int, _ExclusiveId]:
+    """Of each handle whose kind is limited per person: kind, scope and which id it is under all its names."""
+    limited = {handle_id for handle_id, node in nodes.items() if rules.of(node.kind).max_per_person is not None}
+    same = [
+        pair
+        for pair, link in links.items()
+        if link.rank == 0 and limited.issuperset(pair) and _space(nodes[pair[0]]) == _space(nodes[pair[1]])
+    ]
+    return {
+        handle_id: (*_space(nodes[handle_id]), min(names)) for names in connected(limited, same) for handle_id in names
+    }
+
+
+def _space(node: Node) -> tuple[str, str | None]:
+    return node.kind, node.scope
+
+
+def _refusal(ids: frozenset[_ExclusiveId], size: int, rules: Rules) -> str | None:
+    """Why these exclusive ids and that many handles cannot be one person; ``None`` when they can."""
+    for (kind, _), count in sorted(Counter(exclusive[:2] for exclusive in ids).items(), key=repr):
+        most = rules.of(kind).max_per_person
+        if most is not None and count > most:
+            return f"at most {most} {kind} per person"
+    if size > rules.max_handles_per_person:
+        return f"at most {rules.max_handles_per_person} handles per person"
+    return None
+
+
+def connected(handle_ids: Iterable[int], pairs: Iterable[tuple[int, int]]) -> list[set[int]]:
+    """The connected components of a graph, lone handles included."""
+    neighbours: dict[int, list[int]] = {handle_id: [] for handle_id in handle_ids}
+    for a, b in pairs:
+        neighbours[a].append(b)
+        neighbours[b].append(a)
+    components, seen = [], set[int]()
+    for start in neighbours:
+        if start in seen:
+            continue
+        component, waiting = {start}, [start]
+        while waiting:
+            new = [other for other in neighbours[waiting.pop()] if other not in component]
+            component.update(new)
+            waiting.extend(new)
+        seen |= component
+        components.append(component)
+    return components
+
+
+@dataclass(slots=True)
+class Ids:
+    """Which person each cluster is: ids by cluster, and the anchors that are new or moved."""
+
+    person_ids: list[str]
+    anchors: dict[str, int]
+    minted: set[str]
+
+
+def hold_ids(
+    clusters: Sequence[frozenset[int]],
+    nodes: Mapping[int, Node],
+    anchored: Mapping[str, int],
+    rules: Rules,
+    mint: Callable[[], str],
+) -> Ids:
+    """The id of each cluster: the oldest whose anchor is inside; a new one where there is none.
+
+    A merged person's id stays at its anchor, so a split gives it back. When an anchor leaves its person (nothing
+    speaks of it any more, or several people turned out to use it), the person's largest part keeps the id.
+
+    Args:
+        clusters: every living handle of `nodes` in exactly one.
+        nodes: with the persons as they were before.
+        anchored: every person whose anchor is among `nodes`.
+        rules: for the rank of anchors.
+        mint: gives a new id, higher than all before.
+    """
+    cluster_of = {handle_id: index for index, cluster in enumerate(clusters) for handle_id in cluster}
+    claims: defaultdict[int, set[str]] = defaultdict(set)
+    for person_id, anchor in anchored.items():
+        if anchor in cluster_of:
+            claims[cluster_of[anchor]].add(person_id)
+    held: defaultdict[str, list[int]] = defaultdict(list)
+    for handle_id, node in nodes.items():
+        if node.person_id is not None:
+            held[node.person_id].append(handle_id)
+
+    def strongest(cluster: Collection[int]) -> int:
+        rank = min(rules.of(nodes[handle_id].kind).anchor_rank for handle_id in cluster)
+        best = [handle_id for handle_id in cluster if rules.of(nodes[handle_id].kind).anchor_rank == rank]
+        return best[0] if len(best) == 1 else min(best, key=lambda handle_id: nodes[handle_id].key)
+
+    anchors: dict[str, int] = {}
+    for person_id in sorted(held.keys() & anchored.keys()):
+        anchor = anchored[person_id]
+        home = cluster_of.get(anchor)
+        if home is not None and nodes[anchor].link == "links":
+            continue
+        parts = Counter(cluster_of[handle_id] for handle_id in held[person_id] if handle_id in cluster_of)
+        free = [part for part in parts if part != home and not claims[part]]
+        if not free:
+            continue
+        largest = min(free, key=lambda part: (-parts[part], min(nodes[handle_id].key for handle_id in clusters[part])))
+        if home is not None:
+            claims[home].discard(person_id)
+        claims[largest].add(person_id)
+        anchors[person_id] = strongest(clusters[largest])
+    person_ids, minted = [], set[str]()
+    for index, cluster in enumerate(clusters):
+        if not claims[index]:
+            person_id = mint()
+            claims[index].add(person_id)
+            minted.add(person_id)
+            anchors[person_id] = strongest(cluster)
+        person_ids.append(min(claims[index]))
+    return Ids(person_ids, anchors, minted)
+
+
+def changes_between(
+    nodes: Mapping[int, Node],
+    after: Mapping[int, str | None],
+    links: Mapping[tuple[int, int], Link],
+    refused: Mapping[tuple[int, int], str],
+    why: str | None,
+) -> list[NewChange]:
+    """The merges and splits between the persons before (in `nodes`) and `after`."""
+    moves: defaultdict[str, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for handle_id, node in nodes.items():
+        into = after[handle_id]
+        if node.person_id is not None and into is not None and into != node.person_id:
+            moves[node.person_id][into].append(handle_id)
+    living = set(after.values())
+    changes = []
+    merged: defaultdict[str, list[str]] = defaultdict(list)
+    for person_id, targets in sorted(moves.items()):
+        if person_id not in living and len(targets) == 1:
+            merged[next(iter(targets))].append(person_id)
+            continue
+        for into, handle_ids in sorted(targets.items()):
+            reason = why or _why_split(person_id, handle_ids, nodes, refused)
+            changes.append(NewChange("split", [person_id], into, sorted(handle_ids), reason))
+    for into, person_ids in sorted(merged.items()):
+        handle_ids = sorted(handle_id for person_id in person_ids for handle_id in moves[person_id][into])
+        reason = why or _why_merge(frozenset(handle_ids), into, nodes, after, links)
+        changes.append(NewChange("merge", person_ids, into, handle_ids, reason))
+    return changes
+
+
+def _why_split(
+    person_id: str, moved: Collection[int], nodes: Mapping[int, Node], refused: Mapping[tuple[int, int], str]
+) -> str:
+    before = {handle_id for handle_id, node in nodes.items() if node.person_id == person_id}
+    for handle_id in sorted(before, key=lambda handle_id: (handle_id not in moved, nodes[handle_id].key)):
+        node = nodes[handle_id]
+        if node.link != "links":
+            return f"several people use this {node.kind} ({node.link})"
+    for (a, b), reason in sorted(refused.items()):
+        if {a, b} & before:
+            return reason
+    return "the evidence between them was withdrawn"
+
+
+def _why_merge(
+    moved: frozenset[int],
+    into: str,
+    nodes: Mapping[int, Node],
+    after: Mapping[int, str | None],
+    links: Mapping[tuple[int, int], Link],
+) -> str:
+    bridges = [
+        pair
+        for pair in links
+        if {after[handle_id] for handle_id in pair} == {into}
+        and len({nodes[handle_id].person_id for handle_id in pair}) > 1
+        and not moved.isdisjoint(pair)
+    ]
+    if not bridges:
+        return "several people no longer share their handle"
+    pair = min(bridges, key=joining_order(nodes, links))
+    a, b = sorted(nodes[handle_id].kind for handle_id in pair)
+    return f"{links[pair].method} ({links[pair].strength}) links {a} and {b}"
