@@ -49,7 +49,7 @@ golden: $(STAMP)
 	@$(BIN)/pytest -q --update-golden tests/mappings tests/targets
 
 bench: $(STAMP)
-	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	@for file in benchmarks/[a-z]*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 lock:
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv

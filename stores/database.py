@@ -74,10 +74,11 @@ class Database:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield self
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # a full disk rolls back by itself
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
 
     def close(self) -> None:
         """Close the connection; the object cannot be used again."""

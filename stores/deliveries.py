@@ -1,0 +1,134 @@
+"""Raw webhook deliveries: the bytes that a platform pushed, in the order in which they were committed.
+
+The receiver alone writes here (one process, one connection); everybody else opens the file read-only. Ids grow and are
+never reused, so the last id that a tap has read is its bookmark. A delivery that is repeated byte for byte on the same
+route is one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from stores.database import Row, Stores
+
+_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+_MAX_READ_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One delivery: `body` is what was signed, byte for byte; header names are lowercase."""
+
+    delivery_id: int
+    platform: str
+    route: str
+    received_at: datetime
+    headers: dict[str, str]
+    body: bytes
+
+
+class DeliveryRow(NamedTuple):
+    """A delivery as it is stored: personal parts encrypted, the repeat found by fingerprint."""
+
+    platform: str
+    route: str
+    received_at: str
+    headers: bytes
+    body: bytes
+    fingerprint: str
+
+
+class Deliveries:
+    """The deliveries of one state folder.
+
+    Args:
+        stores: where they are.
+        writable: only for the receiver, which holds the lock ``receiver`` meanwhile.
+    """
+
+    def __init__(self, stores: Stores, *, writable: bool = False) -> None:
+        self._codec = stores.codec
+        self._database = stores.open("deliveries", read_only=not writable)
+
+    def encode(
+        self, platform: str, route: str, received_at: datetime, headers: Mapping[str, str], query: str, body: bytes
+    ) -> DeliveryRow:
+        """The row that keeps this delivery. Touches no database: any thread may call it."""
+        return DeliveryRow(
+            platform,
+            route,
+            received_at.astimezone(UTC).strftime(_TIME_FORMAT),
+            self._codec.encrypt_json(dict(headers)),
+            self._codec.encrypt(body),
+            self._codec.fingerprint(query.encode("latin-1", "replace") + b"\0" + body),
+        )
+
+    def add(self, rows: Sequence[DeliveryRow]) -> int:
+        """Commit `rows` in one transaction; the number of those that were new. On disk when this returns.
+
+        Repeats: a row that is there already stays as it was.
+        """
+        places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(rows))
+        with self._database.transaction() as database:
+            return database.execute(
+                "INSERT INTO delivery (platform, route, received_at, headers, body, fingerprint)"  # noqa: S608 (places)
+                f" VALUES {places} ON CONFLICT (platform, route, fingerprint) DO NOTHING",
+                [value for row in rows for value in row],
+            )
+
+    def read(self, platform: str, route: str, after_id: int, limit: int) -> list[Delivery]:
+        """The next deliveries of one route after `after_id`, oldest first; empty when there are none.
+
+        At most `limit`, and fewer when their bodies would fill more than 16 MiB (one always comes): a run of 3 MiB
+        history deliveries must not fill the memory.
+        """
+        sizes = self._database.query(
+            "SELECT id, LENGTH(body) AS size FROM delivery WHERE platform = ? AND route = ? AND id > ?"
+            " ORDER BY id LIMIT ?",
+            (platform, route, after_id, limit),
+        )
+        last_id, total = after_id, 0
+        for row in sizes:
+            total += row["size"]
+            if total > _MAX_READ_BYTES and last_id != after_id:
+                break
+            last_id = row["id"]
+        rows = self._database.query(
+            "SELECT * FROM delivery WHERE platform = ? AND route = ? AND id > ? AND id <= ? ORDER BY id",
+            (platform, route, after_id, last_id),
+        )
+        return [self._delivery(row) for row in rows]
+
+    def get(self, delivery_id: int) -> Delivery | None:
+        """The delivery of that id, or ``None``."""
+        row = self._database.query_one("SELECT * FROM delivery WHERE id = ?", (delivery_id,))
+        return self._delivery(row) if row else None
+
+    def last_id(self, platform: str, route: str) -> int:
+        """The newest id of one route; 0 when it has none."""
+        row = self._database.query_one(
+            "SELECT MAX(id) AS last_id FROM delivery WHERE platform = ? AND route = ?", (platform, route)
+        )
+        return int(row["last_id"] or 0) if row else 0
+
+    def count(self) -> int:
+        """How many deliveries are kept, of all routes."""
+        row = self._database.query_one("SELECT COUNT(*) AS n FROM delivery")
+        return int(row["n"]) if row else 0
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._database.close()
+
+    def _delivery(self, row: Row) -> Delivery:
+        return Delivery(
+            row["id"],
+            row["platform"],
+            row["route"],
+            datetime.strptime(row["received_at"], _TIME_FORMAT).replace(tzinfo=UTC),
+            self._codec.decrypt_json(row["headers"]),
+            self._codec.decrypt(row["body"]),
+        )

@@ -1,0 +1,131 @@
+"""Messenger's webhook: handshake, signature, and one item per event of a delivery.
+
+A delivery may hold up to 1000 updates: several pages (``entry``), several events each. The same events stand in
+``standby`` instead of ``messaging`` while another app (or a person in the Page inbox) owns the thread, and in
+``changes`` when somebody presses Test in the app's dashboard. Every one becomes an item.
+
+Sources: developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks and its pages
+webhook-events/* (documented; copies of 2026-05-05 and mid-2026). The size limit is that of WhatsApp's webhook; for
+Messenger none is documented (assumed).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic_settings import SettingsConfigDict
+
+from taps.webhooks.items import Item
+from taps.webhooks.meta import SIGNATURE_HEADER, MetaWebhookSettings, challenge, key_of_content, parse_body, verify
+
+__all__ = ["HEADERS", "MAX_BODY_BYTES", "Settings", "challenge", "split", "verify"]
+
+MAX_BODY_BYTES = 3 * 1024 * 1024
+HEADERS = (SIGNATURE_HEADER,)
+
+_KINDS = (
+    "message",
+    "message_edit",
+    "delivery",
+    "read",
+    "reaction",
+    "postback",
+    "referral",
+    "optin",
+    "account_linking",
+    "pass_thread_control",
+    "take_thread_control",
+    "request_thread_control",
+    "app_roles",
+    "policy_enforcement",
+    "response_feedback",
+    "order",
+)
+"""The key of an event that tells what it is; it is the item's kind, save that an echo is ``message_echo``."""
+
+_AROUND = {"hop_context"}  # which apps passed the thread on: about the entry, no event
+
+
+class Settings(MetaWebhookSettings):
+    """The secrets of the app that receives Messenger's webhooks."""
+
+    model_config = SettingsConfigDict(env_prefix="ONETHREAD_MESSENGER_")
+
+
+def split(body: bytes) -> list[Item]:
+    """Every event of a delivery, in the order in which they stand.
+
+    The payload of an item::
+
+        {"page_id": "682498302938465", "standby": False, "entry_time": 1750000000000, "field": None,
+         "event": {"sender": {"id": "6890..."}, "recipient": {...}, "timestamp": 1750000000000, "message": {...}}}
+
+    ``field`` is set for the dashboard's test form only. Kind ``other`` holds in ``event`` whatever was found in a
+    place or shape that nobody documented.
+
+    Raises:
+        PayloadError: the body as a whole cannot be read.
+    """
+    whole = parse_body(body)
+    entries = whole.get("entry")
+    if whole.get("object") != "page" or not isinstance(entries, list) or not entries:
+        payload: dict[str, Any] = {
+            "page_id": None, "standby": False, "entry_time": None, "field": None, "event": whole,
+        }  # fmt: skip
+        return [Item(0, "other", payload, key_of_content("other", whole))]
+    items: list[Item] = []
+    for entry in entries:
+        about = entry if isinstance(entry, dict) else {}
+        for standby, field, event in _events(entry):
+            payload = {
+                "page_id": about.get("id"),
+                "standby": standby,
+                "entry_time": about.get("time"),
+                "field": field,
+                "event": event,
+            }
+            kind = _kind(event)
+            items.append(Item(len(items), kind, payload, _key(kind, event)))
+    return items
+
+
+def _events(entry: Any) -> list[tuple[bool, str | None, Any]]:
+    """(standby?, field of the test form, event) of one entry; the entry itself when it has none."""
+    events: list[tuple[bool, str | None, Any]] = []
+    for name, content in entry.items() if isinstance(entry, dict) else ():
+        if name in {"messaging", "standby"}:
+            found = content if isinstance(content, list) else [content]
+            events += [(name == "standby", None, event) for event in found]
+        elif name == "changes":
+            events += [_change(change) for change in (content if isinstance(content, list) else [content])]
+        elif name not in _AROUND and isinstance(content, list):
+            events += [(False, None, {name: event}) for event in content]
+    return events or [(False, None, entry)]
+
+
+def _change(change: Any) -> tuple[bool, str | None, Any]:
+    """An event out of the dashboard's test form; other page subscriptions (``feed``) come in it too."""
+    if isinstance(change, dict) and isinstance(change.get("value"), dict):
+        return False, change.get("field"), change["value"]
+    return False, None, change
+
+
+def _kind(event: Any) -> str:
+    if isinstance(event, dict):
+        for kind in _KINDS:
+            if isinstance(event.get(kind), dict):
+                return "message_echo" if kind == "message" and event[kind].get("is_echo") is True else kind
+    return "other"
+
+
+def _key(kind: str, event: Any) -> str:
+    """A message by its mid, an edit by mid and counter; the rest has no id of its own and goes by content."""
+    if kind in {"message", "message_echo", "postback"}:
+        mid = event["postback" if kind == "postback" else "message"].get("mid")
+        if isinstance(mid, str) and mid:
+            return mid
+    if kind == "message_edit":
+        edit = event[kind]
+        if isinstance(edit.get("mid"), str) and isinstance(edit.get("num_edit"), int | str):
+            return f"{edit['mid']}:edit:{edit['num_edit']}"
+    return key_of_content(kind, event)

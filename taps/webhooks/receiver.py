@@ -1,0 +1,311 @@
+"""The receiver: HTTP in, verify, store the raw bytes, answer 200. It knows no platform.
+
+``/webhooks/<platform>`` and ``/webhooks/<platform>/<route>`` take deliveries and handshakes, ``/health`` says that the
+process lives, ``/ready`` that it can store. What the bytes mean is asked later, by the tap that reads them: a parser
+can be fixed, a delivery cannot be asked for again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mappings.errors import SettingsError, SignatureError, UnavailableError
+from mappings.platforms import Platform, load_platforms
+from stores.database import Stores
+from stores.deliveries import Deliveries
+from taps.webhooks.committer import Committer
+from taps.webhooks.server import Server
+
+log = logging.getLogger("onethread.receiver")
+
+DEFAULT_ROUTE = "default"
+RETRY_AFTER_SECONDS = 10
+_ROUTE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_COMMON_HEADERS = ("content-type", "user-agent")
+_REASONS = {
+    200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed",
+    413: "Content Too Large", 415: "Unsupported Media Type", 503: "Service Unavailable",
+}  # fmt: skip
+
+
+class ReceiverSettings(BaseSettings):
+    """What the receiver itself can be told; the secrets are in the settings of each platform's webhook."""
+
+    model_config = SettingsConfigDict(env_prefix="ONETHREAD_RECEIVER_", frozen=True, extra="ignore", env_file=".env")
+
+    minimum_free_bytes: int = Field(500_000_000, ge=0, description="Below this, deliveries are answered 503.")
+    minimum_free_percent: float = Field(5.0, ge=0, le=100, description="The same, as a share of the disk.")
+
+
+@dataclass(frozen=True)
+class WebhookRoute:
+    """One webhook address: a platform's webhook module with the settings of this route.
+
+    `module` has ``Settings``, ``challenge``, ``verify``, ``split``, ``MAX_BODY_BYTES`` and, where deliveries carry
+    more that is worth keeping than content type and user agent, ``HEADERS`` (lowercase names).
+    """
+
+    module: Any
+    settings: Any = field(repr=False)
+
+
+Routes = Mapping[tuple[str, str], WebhookRoute]
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+class Receiver:
+    """The WSGI application. `routes` maps (platform, route name) to what serves it."""
+
+    def __init__(self, routes: Routes, deliveries: Deliveries, committer: Committer) -> None:
+        self._routes = routes
+        self._deliveries = deliveries
+        self._committer = committer
+        self._refused: Counter[tuple[str, str]] = Counter()
+
+    def __call__(self, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """The WSGI entry. Whatever goes wrong on our side is a 503, so that the platform tries again."""
+        try:
+            status, text = self._answer(environ)
+        except UnavailableError as error:
+            status, text = 503, str(error)
+        except Exception as error:  # noqa: BLE001 (a bug of ours must not look final to the platform)
+            # No traceback and no message: they can hold what the customer wrote.
+            log.error("receiver: %s while taking a delivery", type(error).__name__)
+            status, text = 503, "internal error"
+        content = text.encode()
+        headers = [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(content))),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        if status == 503:
+            headers.append(("Retry-After", str(RETRY_AFTER_SECONDS)))
+        if status == 405:
+            headers.append(("Allow", "GET, POST"))
+        start_response(f"{status} {_REASONS[status]}", headers)
+        return [content]
+
+    def _answer(self, environ: Mapping[str, Any]) -> tuple[int, str]:
+        method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+        if path in {"/health", "/ready"}:
+            if path == "/ready":
+                self._committer.check()
+            return (200, "ok") if method == "GET" else (405, "")
+        match path.split("/"):
+            case ["", "webhooks", platform]:
+                key = (platform, DEFAULT_ROUTE)
+            case ["", "webhooks", platform, name]:
+                key = (platform, name)
+            case _:
+                return 404, ""
+        route = self._routes.get(key)
+        if route is None:
+            return 404, ""
+        try:
+            if method == "GET":
+                return self._handshake(route, environ)
+            return self._delivery(key, route, environ) if method == "POST" else (405, "")
+        except SignatureError as error:
+            self._count_refused(key, error)
+            return 401, ""
+
+    @staticmethod
+    def _handshake(route: WebhookRoute, environ: Mapping[str, Any]) -> tuple[int, str]:
+        try:
+            query = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True, max_num_fields=50))
+        except ValueError:
+            return 400, ""
+        text = route.module.challenge(route.settings, "GET", query)
+        return (405, "") if text is None else (200, text)
+
+    def _delivery(self, key: tuple[str, str], route: WebhookRoute, environ: Mapping[str, Any]) -> tuple[int, str]:
+        received_at = datetime.now(UTC)
+        headers = {
+            name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")
+        }
+        headers["content-type"] = environ.get("CONTENT_TYPE", "")
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            return 415, ""  # 1 MB of gzip can be 1 GB of zeros
+        length = environ.get("CONTENT_LENGTH") or "0"
+        if not length.isdecimal():
+            return 400, ""
+        if int(length) > route.module.MAX_BODY_BYTES:
+            return 413, ""
+        self._committer.check()
+        body = environ["wsgi.input"].read(int(length))
+        if len(body) != int(length):
+            return 400, ""
+        route.module.verify(route.settings, headers, body)
+        kept = {
+            name: headers[name] for name in (*_COMMON_HEADERS, *getattr(route.module, "HEADERS", ())) if name in headers
+        }
+        query = environ.get("QUERY_STRING", "")
+        self._committer.store(self._deliveries.encode(*key, received_at, kept, query, body))
+        return 200, ""
+
+    def _count_refused(self, key: tuple[str, str], error: SignatureError) -> None:
+        """Log the 1st, 2nd, 4th, 8th ... refusal: a flood of forged requests must not fill the disk with log lines."""
+        self._refused[key] += 1
+        count = self._refused[key]
+        if count & (count - 1) == 0:
+            log.warning("receiver: %s/%s refused %d requests so far; the last: %s", *key, count, error)
+
+
+def build_routes(platforms: Mapping[str, Platform] | None = None) -> dict[tuple[str, str], WebhookRoute]:
+    """Every webhook whose secrets are set, with its settings from the environment (or ``.env``).
+
+    The route ``default`` reads ``ONETHREAD_<PLATFORM>_...``; more routes are named in ``ONETHREAD_<PLATFORM>_ROUTES``
+    (``shop2,shop3``) and read ``ONETHREAD_<PLATFORM>_<ROUTE>_...``. A platform without any of its secrets is left out
+    and logged.
+
+    Args:
+        platforms: slug -> platform; all registered ones by default.
+
+    Raises:
+        SettingsError: a secret is empty, only some are set, or no webhook has any.
+    """
+    routes: dict[tuple[str, str], WebhookRoute] = {}
+    for slug, platform in (load_platforms() if platforms is None else platforms).items():
+        if platform.webhook is None:
+            continue
+        module = platform.load("webhook")
+        prefix = f"ONETHREAD_{slug.upper()}_"
+        if _is_unset(module.Settings, prefix):
+            log.warning("receiver: %s is not served: no %s... secret is set", slug, prefix)
+        else:
+            routes[slug, DEFAULT_ROUTE] = WebhookRoute(module, _load_settings(module.Settings, prefix))
+        for name in _route_names(module.Settings, prefix):
+            settings = _load_settings(module.Settings, f"{prefix}{name.upper()}_")
+            routes[slug, name] = WebhookRoute(module, settings)
+    if not routes:
+        msg = "no webhook can be served: no platform has its secrets set; see the page of each platform"
+        raise SettingsError(msg)
+    return routes
+
+
+def serve(
+    stores: Stores,
+    host: str,
+    port: int,
+    on_ready: Callable[[int], None] | None = None,
+    on_delivery: Callable[[], None] | None = None,
+    *,
+    routes: Routes | None = None,
+    disk_usage: Callable[[Path], Any] = shutil.disk_usage,
+) -> None:
+    """Receive until SIGTERM or SIGINT; then answer what has begun to arrive and return, within 10 seconds.
+
+    Args:
+        stores: the state; nobody else may receive into it at the same time.
+        host: address to listen on.
+        port: 0 takes a free one.
+        on_ready: called once with the port, when deliveries can come.
+        on_delivery: called after each commit that stored something new, in the committer's thread: return at once.
+        routes: what to serve; by default `build_routes`.
+        disk_usage: free and total bytes of the disk of a folder.
+
+    Raises:
+        SettingsError: another receiver runs, the address is taken, or a secret is missing.
+    """
+    routes = build_routes() if routes is None else routes
+    limits = _load_settings(ReceiverSettings, "ONETHREAD_RECEIVER_")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(stores.lock("receiver", timeout_seconds=1))
+        except TimeoutError:
+            msg = f"another onethread receiver is running on {stores.folder}; stop it, or use another state_url"
+            raise SettingsError(msg) from None
+        deliveries = Deliveries(stores, writable=True)
+        committer = Committer(
+            deliveries,
+            stores.folder,
+            minimum_free_bytes=limits.minimum_free_bytes,
+            minimum_free_percent=limits.minimum_free_percent,
+            on_delivery=on_delivery,
+            disk_usage=disk_usage,
+        )
+        try:
+            _serve(Receiver(routes, deliveries, committer), routes, host, port, on_ready)
+        finally:
+            # Before its thread has ended, closing the connection would pull it from under a commit.
+            if committer.close(timeout_seconds=2):
+                deliveries.close()
+
+
+def _serve(app: Receiver, routes: Routes, host: str, port: int, on_ready: Callable[[int], None] | None) -> None:
+    try:
+        server = Server(app, host, port, max_body_bytes=max(route.module.MAX_BODY_BYTES for route in routes.values()))
+    except OSError as error:
+        msg = f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}"
+        raise SettingsError(msg) from None
+    log.info("receiver: listening on http://%s:%d for %s", host, server.port, ", ".join(map("/".join, sorted(routes))))
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            previous[number] = signal.signal(number, lambda *_: server.stop())
+    try:
+        if on_ready is not None:
+            on_ready(server.port)
+        server.run()
+    finally:
+        server.close()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    log.info("receiver: stopped")
+
+
+class _RouteNames(BaseSettings):
+    """Which routes besides the default one a platform has."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_file=".env")
+
+    routes: str = ""
+
+
+def _route_names(model: type[BaseSettings], prefix: str) -> list[str]:
+    listed = _RouteNames(_env_prefix=prefix).routes
+    names = [name.strip().lower() for name in listed.split(",") if name.strip()]
+    for name in names:
+        # ONETHREAD_X_PREVIOUS_APP_SECRET would be both the default's previous secret and the current one of "previous".
+        ambiguous = {f"{name}_{setting}" for setting in model.model_fields} & set(model.model_fields)
+        if not _ROUTE_NAME.fullmatch(name) or name == DEFAULT_ROUTE or ambiguous:
+            msg = f"{prefix}ROUTES: {name!r} cannot be a route; use a letter, then letters, digits and _, not 'default'"
+            raise SettingsError(msg)
+    return names
+
+
+def _load_settings(model: type[Settings], prefix: str) -> Settings:
+    try:
+        return model(_env_prefix=prefix)
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False)
+    wrong = (f"{prefix}{'_'.join(map(str, one['loc'])).upper()} ({one['msg']})" for one in problems)
+    msg = f"the receiver cannot start safely; set or correct {', '.join(wrong)}"
+    raise SettingsError(msg)
+
+
+def _is_unset(model: type[BaseSettings], prefix: str) -> bool:
+    """Whether none of the settings that `model` requires is there; one that is there and empty is set."""
+    try:
+        model(_env_prefix=prefix)
+    except ValidationError as error:
+        missing = [problem["loc"] for problem in error.errors(include_input=False) if problem["type"] == "missing"]
+        required = [name for name, setting in model.model_fields.items() if setting.is_required()]
+        return len(missing) == len(required) == error.error_count()
+    return False
