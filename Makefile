@@ -46,7 +46,7 @@ generate: $(STAMP)
 	@$(BIN)/python -m console.generate
 
 golden: $(STAMP)
-	@$(BIN)/pytest -q --update-golden tests/mappings tests/targets
+	@UPDATE_GOLDEN=1 $(BIN)/pytest -q --update-golden tests/mappings tests/targets
 
 bench: $(STAMP)
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done

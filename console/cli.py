@@ -22,6 +22,7 @@ def _ours(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         from pydantic import ValidationError
+        from pydantic_settings.exceptions import SettingsError as UnreadableSettingError
 
         from mappings.settings import describe_invalid
 
@@ -29,6 +30,8 @@ def _ours(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, **kwargs)
         except ValidationError as error:
             raise click.ClickException(describe_invalid(error, f"settings of {error.title}")) from None
+        except UnreadableSettingError as error:  # a list or table that is not JSON; it names the field, not the value
+            raise click.ClickException(str(error)) from None
         except OneThreadError as error:
             message = f"{type(error).__name__}: {error}"
             raise click.ClickException(message) from None
@@ -37,12 +40,19 @@ def _ours(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _open_stores() -> Stores:
-    return Stores()
+    try:
+        return Stores()
+    except OSError as error:
+        message = f"the state folder cannot be used ({error.strerror}: {error.filename}); see ONETHREAD_STATE_URL"
+        raise click.ClickException(message) from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="onethread")
-@click.option("--log-level", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR.")
+@click.option(
+    "--log-level", default="INFO", show_default=True,
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False), help="What to log.",
+)  # fmt: skip
 def main(log_level: str) -> None:
     """One customer, one thread: messaging channels and the CRM in step, both ways.
 
@@ -137,7 +147,10 @@ def setup_hubspot_command(*, dry_run: bool) -> None:
 
 
 @main.group(invoke_without_command=True)
-@click.option("--status", default="parked", show_default=True, help="parked, replay, replayed, dropped or all.")
+@click.option(
+    "--status", default="parked", show_default=True,
+    type=click.Choice(["parked", "replay", "replayed", "dropped", "all"]), help="Which ones.",
+)  # fmt: skip
 @click.pass_context
 @_ours
 def parked(context: click.Context, status: str) -> None:
@@ -162,6 +175,9 @@ def parked_replay(parked_id: Sequence[int], *, every: bool) -> None:
     """Give parked things back to their part: its next run takes them up."""
     from stores.parked import Parked
 
+    if not every and not parked_id:
+        message = "name what to replay by its number, or use --all"
+        raise click.UsageError(message)
     store = Parked(_open_stores())
     ids = [item.parked_id for item in store.list(limit=100_000)] if every else list(parked_id)
     click.echo(f"{store.ask_replay(ids)} will be taken up by the next run")
@@ -207,7 +223,8 @@ def outbox(context: click.Context) -> None:
     if not replies:
         click.echo("no replies yet")
     for one in replies:
-        click.echo(f"{one.token[:12]}  {one.queued_at:%Y-%m-%d %H:%M:%S}  {one.channel or 'auto':<10}  {one.state}")
+        channel = one.channel or one.reply.channel
+        click.echo(f"{one.token[:12]}  {one.queued_at:%Y-%m-%d %H:%M:%S}  {channel:<10}  {one.state}")
         if one.reason:
             click.echo(f"              {one.reason}")
 

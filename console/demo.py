@@ -79,6 +79,7 @@ class Theatre:
             "MESSENGER_VERIFY_TOKEN": self.messenger.verify_token,
             "MESSENGER_PAGE_ID": self.messenger.page_id,
             "MESSENGER_APP_ID": str(self.messenger.app_id),
+            "MESSENGER_ACCOUNT_LINK_SECRET": cast.LOGIN_SECRET,
         }
         if self.mail:
             values |= self.mail.environment(MAILBOX)

@@ -36,6 +36,10 @@ class JobStarter:
             pause.wait(self._quiet_seconds)
             self._wanted.clear()
             for job in self._jobs:
-                code = subprocess.run([sys.executable, "-m", "console.cli", "run", job], check=False).returncode
+                try:
+                    code = subprocess.run([sys.executable, "-m", "console.cli", "run", job], check=False).returncode
+                except OSError as error:  # no memory for another process: the next delivery tries again
+                    logger.error("job %s could not be started: %s", job, error)
+                    continue
                 if code:
                     logger.warning("job %s ended with exit code %d", job, code)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mappings.keywords import keywords_as_csv
 from mappings.settings import load_settings
 from stores.database import Stores
 
@@ -25,6 +26,7 @@ def start_project(folder: Path) -> list[str]:
         lines.append(_write(folder / name, content))
     for source, name in EDITABLE.items():
         lines.append(_write(folder / name, (_ROOT / source).read_text(encoding="utf-8")))
+    lines.append(_write(folder / "opt-out-words.csv", keywords_as_csv()))
     lines.append("next: copy .env.example to .env, fill in what you use, then `onethread setup hubspot`")
     return lines
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
+from mappings.errors import SettingsError
 from stores.database import Stores
 from stores.parked import Parked
 
@@ -68,19 +69,26 @@ def _run_meltano(jobs: Sequence[str], options: Sequence[str], say: Callable[[str
 
 
 def _run_and_forward_signals(command: Sequence[str], environment: dict[str, str]) -> int:
-    stopped = False
-    process = subprocess.Popen(command, env=environment)
+    stopped: int | None = None
+    process: subprocess.Popen[bytes] | None = None
 
     def forward(signum: int, frame: FrameType | None) -> None:
         nonlocal stopped
         del frame
-        stopped = True
-        process.send_signal(signum)
+        stopped = signum
+        if process is not None:
+            process.send_signal(signum)
 
     previous = {one: signal.signal(one, forward) for one in (signal.SIGTERM, signal.SIGINT)}
     try:
+        process = subprocess.Popen(command, env=environment)
+        if stopped is not None:  # it came while the process was being made
+            process.send_signal(stopped)
         code = process.wait()
+    except FileNotFoundError:
+        msg = f"{command[0]} is not there: install meltano into the environment of onethread"
+        raise SettingsError(msg) from None
     finally:
         for one, handler in previous.items():
             signal.signal(one, handler)
-    return 128 + signal.SIGTERM if stopped and code < 0 else code
+    return 128 + stopped if stopped is not None and code < 0 else code

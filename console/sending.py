@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import timedelta
 
 from pydantic import Field, ValidationError
@@ -20,7 +21,9 @@ logger = logging.getLogger(__name__)
 class PolicySettings(BaseSettings):
     """Overrides of the sending rules, read from ``ONETHREAD_POLICY_*``."""
 
-    model_config = SettingsConfigDict(env_prefix="ONETHREAD_POLICY_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ONETHREAD_POLICY_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     max_reply_age_days: float = Field(3, gt=0, description="A reply that waited longer is refused.")
     human_agent: list[str] = Field(
@@ -48,23 +51,30 @@ class PolicySettings(BaseSettings):
 
 
 def _replaced(limits: dict[str, ChannelLimits], channel: str, **changes: object) -> ChannelLimits:
-    from dataclasses import replace
-
     base = limits.get(channel) or ChannelLimits(window=None, source="setting")
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
 def configured_senders() -> dict[str, Sender]:
-    """The senders whose settings are set; the others are named in the log."""
+    """The senders whose settings are set; the others are named in the log.
+
+    Raises:
+        ValidationError: a setting is there and wrong. To go on without that platform would refuse its replies for good.
+    """
     senders: dict[str, Sender] = {}
     for slug, platform in load_platforms().items():
         if platform.sender is None:
             continue
         try:
-            senders[slug] = platform.load("sender")()
+            sender = platform.load("sender")()
         except ValidationError as error:
+            if any(one["type"] != "missing" and one["input"] != "" for one in error.errors()):
+                raise
             missing = ", ".join(sorted({str(one["loc"][0]) for one in error.errors() if one["loc"]}))
             logger.info("%s: not set up for sending (%s)", platform.name, missing)
+        else:
+            if sender.account:  # an empty line in .env is a setting that is not there
+                senders[slug] = sender
     return senders
 
 

@@ -118,7 +118,7 @@ class ConsoleApp:
     def _people(self, request: Request) -> Response:
         archive = Archive(self._stores)
         search = request.args.get("q", "").strip()[:200]
-        offset = max(0, request.args.get("from", 0, type=int))
+        offset = min(max(0, request.args.get("from", 0, type=int)), 1_000_000)
         people = archive.people(search or None, unanswered_first=True, limit=_PAGE, offset=offset)
         if request.headers.get("HX-Target") == "people":
             return self._page("people.html", people=people, chosen=None, search=search)

@@ -1,0 +1,308 @@
+"""The base of taps that read what webhooks delivered: `stores.deliveries` in order, bookmarked by delivery id.
+
+A delivery is split into its events by the platform's webhook module, each event is mapped, and its records are
+emitted. An event that cannot be mapped is parked and the rest goes on; one that another delivery has brought before is
+left out. A subclass names its platform and maps one event; a platform that can be polled also overrides `poll`.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import Field
+
+from mappings.errors import OneThreadError, PayloadError, SettingsError, UnknownShapeError
+from mappings.keywords import DEFAULT_KEYWORDS, Keywords, parse_keywords
+from mappings.records import Consent, Evidence, Message, MessageChange, Receipt, Record
+from mappings.settings import PluginSettings
+from stores.deliveries import Deliveries, Delivery
+from stores.items import Items, Sighting
+from stores.parked import Parked, ParkedItem
+from taps.base import Checkpoint, OneThreadTap
+from taps.webhooks.items import Item
+
+_PAGE = 50
+_POLL_SECONDS = 0.3
+_HEARTBEAT_SECONDS = 1.0
+
+
+class DeliverySettings(PluginSettings):
+    """What every tap over webhooks takes."""
+
+    route: str = Field("default", description="The last part of the webhook's path: one per account that you connect.")
+    follow_seconds: float = Field(
+        0,
+        ge=0,
+        description="Keep reading what arrives for that long, so that a message is through in a second. 0: read what "
+        "is there and end.",
+    )
+    keywords_file: str | None = Field(
+        None, description="Your own list of opt-out and opt-in words (CSV). Default: the packaged list, six languages."
+    )
+
+
+SettingsModel = TypeVar("SettingsModel", bound=DeliverySettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one event: its records, or the error that parks it; none of both means that it is ignored."""
+
+    item: Item
+    received_at: datetime
+    raw_ref: str
+    records: Sequence[Record] = ()
+    error: PayloadError | None = None
+
+
+class DeliveryTap(OneThreadTap[SettingsModel]):
+    """Reads one route of one platform."""
+
+    platform: ClassVar[str]
+    """The platform's slug."""
+    record_models = (Message, MessageChange, Receipt, Consent, Evidence)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ignored: Counter[str] = Counter()
+        self.repeats = 0
+
+    # What a platform says
+
+    def split(self, body: bytes) -> list[Item]:
+        """The events of a delivery, by the platform's webhook module."""
+        raise NotImplementedError
+
+    def records_of(self, item: Item, received_at: datetime, raw_ref: str) -> Sequence[Record]:
+        """The records of one event; none when it is about the account and not about a customer."""
+        raise NotImplementedError
+
+    def account_of(self, item: Item) -> object:
+        """The id of the account that the event came to, as the payload has it."""
+        raise NotImplementedError
+
+    def identity_of(self, item: Item) -> str:
+        """What makes two events of an account the same event: their key, unless the platform reuses it."""
+        return item.key
+
+    def name_of(self, item: Item) -> str:
+        """What an ignored event is called in the log and in the counts."""
+        return item.kind
+
+    def poll(self, items: Items) -> Iterator[Record | Checkpoint]:
+        """What the platform's own API has that no webhook brought; nothing where there is no such API.
+
+        Each checkpoint is a pause, in which deliveries that have arrived meanwhile are read first.
+        """
+        del items
+        return iter(())
+
+    # Reading
+
+    def read(self) -> Iterator[Record | Checkpoint]:
+        """Replays first, then what was delivered, then what polling finds, then what still arrives."""
+        deliveries = Deliveries(self.stores)
+        try:
+            yield from self._replay()
+            items = Items(self.stores)
+            yield from self._read(deliveries, items)
+            items.forget(datetime.now(UTC))
+        finally:
+            deliveries.close()
+            if self.ignored or self.repeats:
+                self.logger.info("without a record: %s; repeats: %d", dict(self.ignored), self.repeats)
+
+    @cached_property
+    def keywords(self) -> Keywords:
+        """The opt-out and opt-in words in force."""
+        if self.settings.keywords_file is None:
+            return DEFAULT_KEYWORDS
+        try:
+            text = Path(self.settings.keywords_file).read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            msg = f"{self.name}: keywords_file cannot be read ({type(error).__name__})"
+            raise SettingsError(msg) from None
+        return parse_keywords(text)
+
+    def item_key(self, account: object, identity: str) -> str:
+        """Under what an event is remembered: routes and accounts may share the platform's ids."""
+        return f"{self.settings.route}|{account}|{identity}"
+
+    def _read(self, deliveries: Deliveries, items: Items) -> Iterator[Record | Checkpoint]:
+        after = int(self.cursor.get("delivery_id", 0))
+        self._check_position(deliveries, after)
+        # Without following, the run ends at what was there when it began, however fast more arrives.
+        last = deliveries.last_id(self.platform, self.settings.route)
+        deadline = time.monotonic() + self.settings.follow_seconds
+        beat = time.monotonic()
+        polling, polled = self.poll(items), False
+        while True:
+            page = deliveries.read(self.platform, self.settings.route, after, _PAGE)
+            for delivery, outcomes in self._open(page, items):
+                for outcome in outcomes:
+                    yield from self.emit(outcome)
+                after = delivery.delivery_id
+                yield Checkpoint({"delivery_id": after, "received_at": delivery.received_at.isoformat()})
+                if self.stop_requested:
+                    return
+            if not polled and (not page or after >= last):
+                yield Checkpoint({"delivery_id": after})
+                polled = yield from _until_pause(polling)
+            now = time.monotonic()
+            if self.stop_requested or (polled and now >= deadline):
+                return
+            if now - beat >= _HEARTBEAT_SECONDS:
+                beat = now
+                yield Checkpoint({"delivery_id": after}, heartbeat=True)
+            if polled and not page:
+                time.sleep(max(0.0, min(_POLL_SECONDS, deadline - now)))
+
+    def _check_position(self, deliveries: Deliveries, after: int) -> None:
+        """Raise `SettingsError` when the deliveries were replaced: their ids began anew below the bookmark.
+
+        Without this the tap would read nothing until the new ids have overtaken the old bookmark.
+        """
+        last = deliveries.last_id(self.platform, self.settings.route)
+        read_until = self.cursor.get("received_at")
+        newest = deliveries.get(last) if 0 < last < after and read_until else None
+        if newest is not None and newest.received_at > datetime.fromisoformat(str(read_until)):
+            msg = (
+                f"{self.name}: the bookmark (delivery {after}) is beyond the newest delivery ({last}), which came "
+                "after the last one that was read: the deliveries were replaced. Run once with --full-refresh"
+            )
+            raise SettingsError(msg)
+
+    def _open(self, page: Sequence[Delivery], items: Items) -> Iterator[tuple[Delivery, list[Outcome]]]:
+        """Each delivery with those of its events that no other delivery brought before.
+
+        All events of a page are claimed in one transaction. It commits before anything is emitted, which is safe: an
+        event is claimed for its delivery, so that reading the delivery again after a crash gives it again.
+        """
+        if not page:
+            return
+        opened = [(delivery, self._outcomes(delivery)) for delivery in page]
+        sightings = [self._sighting(delivery, outcome) for delivery, found in opened for outcome in found]
+        answers = iter(items.claim(self.platform, sightings))
+        for delivery, found in opened:
+            mine = [outcome for outcome in found if next(answers)]
+            self.repeats += len(found) - len(mine)
+            yield delivery, mine
+
+    def _outcomes(self, delivery: Delivery) -> list[Outcome]:
+        raw_ref = f"delivery:{delivery.delivery_id}"
+        try:
+            found = self.split(delivery.body)
+        except PayloadError as error:
+            self._park_body(delivery.body, delivery.received_at, raw_ref, error)
+            return []
+        return [self.outcome(item, delivery.received_at, f"{raw_ref}#{item.index}") for item in found]
+
+    def outcome(self, item: Item, received_at: datetime, raw_ref: str) -> Outcome:
+        """What becomes of one event. Nothing that an event holds makes this raise; a wrong setting does."""
+        try:
+            return Outcome(item, received_at, raw_ref, self.records_of(item, received_at, raw_ref))
+        except PayloadError as error:
+            return Outcome(item, received_at, raw_ref, error=error)
+        except OneThreadError:  # a wrong setting is not the event's fault
+            raise
+        except Exception as error:  # noqa: BLE001 (one event that a mapping did not foresee must not stop the rest)
+            msg = f"{self.platform}: the mapping of an event of kind {item.kind} failed with {type(error).__name__}"
+            return Outcome(item, received_at, raw_ref, error=UnknownShapeError(msg))
+
+    def _sighting(self, delivery: Delivery, outcome: Outcome) -> Sighting:
+        item = outcome.item
+        ignored = not outcome.records and outcome.error is None
+        return Sighting(
+            key=self.item_key(self.account_of(item), self.identity_of(item)),
+            kind=f"ignored:{self.name_of(item)}" if ignored else item.kind,
+            ref=outcome.raw_ref,
+            source=delivery.delivery_id,
+            platform_time=next((_moment_of(record) for record in outcome.records), None),
+        )
+
+    def emit(self, outcome: Outcome) -> Iterator[Record]:
+        """The records of one event; it is parked when it has an error, counted when it has neither."""
+        if outcome.error is not None:
+            self._park_item(outcome, outcome.error)
+        elif not outcome.records:
+            self.ignored[self.name_of(outcome.item)] += 1
+        yield from outcome.records
+
+    # Parking and replaying
+
+    def _park_item(self, outcome: Outcome, error: PayloadError) -> None:
+        item = outcome.item
+        payload = {
+            "route": self.settings.route,
+            "received_at": outcome.received_at.isoformat(),
+            "item": {"index": item.index, "kind": item.kind, "payload": item.payload, "key": item.key},
+        }
+        key = self.item_key(self.account_of(item), self.identity_of(item))
+        self.park("items", key, error, payload, outcome.raw_ref)
+
+    def _park_body(self, body: bytes, received_at: datetime, raw_ref: str, error: PayloadError) -> None:
+        payload = {
+            "route": self.settings.route,
+            "received_at": received_at.isoformat(),
+            "base64": base64.b64encode(body).decode(),
+        }
+        self.park("deliveries", f"{self.settings.route}|{raw_ref}", error, payload, raw_ref)
+
+    def _replay(self) -> Iterator[Record | Checkpoint]:
+        """Map again what was parked and asked for.
+
+        A row is marked as replayed by the next run, when the bookmark shows that the target has taken its records.
+        """
+        parked = Parked(self.stores)
+        done = int(self.cursor.get("replayed", 0))
+        confirmed: list[int] = []
+        for row in parked.to_replay(self.name):
+            if row.payload.get("route") != self.settings.route:
+                continue
+            sequence = row.replay_sequence or 0
+            if sequence <= done:
+                confirmed.append(row.parked_id)
+                continue
+            for outcome in self._parked_outcomes(row):
+                yield from self.emit(outcome)
+            yield Checkpoint({"replayed": sequence})
+        parked.mark_replayed(confirmed)
+
+    def _parked_outcomes(self, row: ParkedItem) -> list[Outcome]:
+        received_at = datetime.fromisoformat(row.payload["received_at"])
+        raw_ref = row.raw_ref or ""
+        if "item" in row.payload:
+            return [self.outcome(Item(**row.payload["item"]), received_at, raw_ref)]
+        body = base64.b64decode(row.payload["base64"])
+        try:
+            found = self.split(body)
+        except PayloadError as error:
+            self._park_body(body, received_at, raw_ref, error)
+            return []
+        return [self.outcome(item, received_at, f"{raw_ref}#{item.index}") for item in found]
+
+
+def _until_pause(polling: Iterator[Record | Checkpoint]) -> Generator[Record | Checkpoint, None, bool]:
+    """What `polling` gives up to its next pause; returns whether it has ended."""
+    for found in polling:
+        yield found
+        if isinstance(found, Checkpoint):
+            return False
+    return True
+
+
+def _moment_of(record: Record) -> datetime | None:
+    """The platform's time of a record."""
+    for name in ("sent_at", "changed_at", "occurred_at", "decided_at", "observed_at"):
+        moment = getattr(record, name, None)
+        if isinstance(moment, datetime):
+            return moment
+    return None
