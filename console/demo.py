@@ -51,6 +51,8 @@ class Theatre:
             self.mail = stack.enter_context(MailSandbox({MAILBOX: _MAIL_PASSWORD}))
         self.receiver_port, self.console_port = _free_port(), _free_port()
         self.environment = self._environment()
+        self._started: list[subprocess.Popen[bytes]] = []
+        stack.callback(self._end_all)
         self.stage = cast.Stage(
             self.hubspot, self.whatsapp, self.messenger,
             (lambda raw: self.mail.deliver(raw, MAILBOX)) if self.mail else None, MAILBOX,
@@ -95,14 +97,23 @@ class Theatre:
     def start(self, *command: str, log: str) -> subprocess.Popen[bytes]:
         """Run `onethread ...` in the background, in a process group of its own, its output to a file."""
         with (self.folder / f"{log}.log").open("ab") as file:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "console.cli", *command], cwd=self.folder, env=self.environment,
                 stdout=file, stderr=file, start_new_session=True,
             )  # fmt: skip
+        self._started.append(process)
+        return process
 
     def run(self, *command: str, log: str) -> int:
         """Run `onethread ...` to its end; the exit code."""
         return self.start(*command, log=log).wait()
+
+    def _end_all(self) -> None:
+        """Whatever is still running ends with the performance, also when it is interrupted."""
+        for app in (self.whatsapp, self.messenger):
+            app.stop_delivery()
+        for process in self._started:
+            _kill_group(process)
 
     def start_receiver(self) -> subprocess.Popen[bytes]:
         """The receiver, answering."""
@@ -122,12 +133,10 @@ def play(*, keep: bool, report: Path) -> int:
         print(f"[{time.monotonic() - began:5.1f} s] {line}", flush=True)
 
     with ExitStack() as stack:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         theatre = Theatre(folder, stack)
-        processes: list[subprocess.Popen[bytes]] = []
-        stack.callback(lambda: [_kill_group(one) for one in processes])
-        stack.callback(lambda: [app.stop_delivery() for app in (theatre.whatsapp, theatre.messenger)])
         try:
-            _perform(theatre, processes, say)
+            _perform(theatre, say)
         except (OneThreadError, TimeoutError) as error:
             say(f"the demo could not go on: {error}; see the logs in {folder}")
             return 1
@@ -140,15 +149,14 @@ def play(*, keep: bool, report: Path) -> int:
     return 0 if numbers["lost"] == 0 and numbers["doubled"] == 0 else 1
 
 
-def _perform(theatre: Theatre, processes: list[subprocess.Popen[bytes]], say: Callable[[str], None]) -> None:
+def _perform(theatre: Theatre, say: Callable[[str], None]) -> None:
     stage, folder = theatre.stage, theatre.folder
     if theatre.mail is None:
         say("Dovecot is not installed here: the demo plays without e-mail (`make system` installs it).")
     _write_project(theatre)
     cast.prologue(stage)
     receiver = theatre.start_receiver()
-    processes.append(receiver)
-    processes.append(theatre.start("console", "--port", str(theatre.console_port), log="console"))
+    theatre.start("console", "--port", str(theatre.console_port), log="console")
     base = f"http://127.0.0.1:{theatre.receiver_port}/webhooks"
     theatre.whatsapp.start_delivery(f"{base}/whatsapp")
     theatre.messenger.start_delivery(f"{base}/messenger")
@@ -164,7 +172,7 @@ def _perform(theatre: Theatre, processes: list[subprocess.Popen[bytes]], say: Ca
     os.kill(receiver.pid, signal.SIGKILL)
     receiver.wait()
     cast.rush_hour_goes_on(stage)
-    processes.append(theatre.start_receiver())
+    theatre.start_receiver()
     _flush(theatre)
 
     say("running `inbound`, and killing the whole job (-9) in the middle")
