@@ -53,10 +53,9 @@ class Theatre:
         self.environment = self._environment()
         self._started: list[subprocess.Popen[bytes]] = []
         stack.callback(self._end_all)
-        self.stage = cast.Stage(
-            self.hubspot, self.whatsapp, self.messenger,
-            (lambda raw: self.mail.deliver(raw, MAILBOX)) if self.mail else None, MAILBOX,
-        )  # fmt: skip
+        mail = self.mail
+        deliver = (lambda raw: mail.deliver(raw, MAILBOX)) if mail else None
+        self.stage = cast.Stage(self.hubspot, self.whatsapp, self.messenger, deliver, MAILBOX)
 
     @property
     def channels(self) -> list[str]:

@@ -51,7 +51,7 @@ class PolicySettings(BaseSettings):
 
 
 def _replaced(limits: dict[str, ChannelLimits], channel: str, **changes: object) -> ChannelLimits:
-    base = limits.get(channel) or ChannelLimits(window=None, source="setting")
+    base = limits.get(channel) or ChannelLimits(name=channel, window=None, source="setting")
     return replace(base, **changes)  # type: ignore[arg-type]
 
 

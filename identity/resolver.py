@@ -309,10 +309,24 @@ class Resolver:
 
     def _person_of(self, record: Record, ids: Mapping[Handle, int], nodes: Mapping[int, Node]) -> str | None:
         if isinstance(record, Reply):
-            return next(filter(None, map(self._graph.person_of, record.handles)), None)
+            return self._person_of_reply(record)
         for handle in _first_handle(record):
             return nodes[ids[handle]].person_id or self._graph.projected_person(ids[handle])
         return None
+
+    def _person_of_reply(self, reply: Reply) -> str | None:
+        """The record's own person; else the one that our target wrote on it; else that of its e-mails and phones.
+
+        A record that our target made may not have come back as a contact yet, and its phone may be a shared line.
+        """
+        for handle in reply.handles[:1]:
+            if person_id := self._graph.person_of(handle):
+                return person_id
+        if reply.identity_key:
+            current = self._graph.current(reply.identity_key)
+            if self._graph.handles_of(current):
+                return current
+        return next(filter(None, map(self._graph.person_of, reply.handles[1:])), None)
 
 
 def check(record: Record) -> None:

@@ -22,6 +22,7 @@ class ChannelLimits:
         text_limit: longest text, in `text_unit`; ``None``: no limit of the channel's own.
         templates: whether approved templates may be sent outside the window.
         can_start: whether we may write to somebody who never wrote to us.
+        name: how people call the channel.
         source: where it is written down, and when it was read.
     """
 
@@ -31,11 +32,13 @@ class ChannelLimits:
     text_unit: str = "characters"
     templates: bool = False
     can_start: bool = False
+    name: str
     source: str
 
 
 LIMITS: Mapping[str, ChannelLimits] = {
     "whatsapp": ChannelLimits(
+        name="WhatsApp",
         window=timedelta(hours=24),
         text_limit=4096,
         templates=True,
@@ -43,16 +46,17 @@ LIMITS: Mapping[str, ChannelLimits] = {
         " window, text message body), read 2026-10",
     ),
     "messenger": ChannelLimits(
+        name="Messenger",
         window=timedelta(hours=24),
         human_agent_window=timedelta(days=7),
         text_limit=2000,
         source="documented: developers.facebook.com/documentation/business-messaging/messenger-platform/policy and"
         " /send-messages (Human Agent tag), read 2026-09-28",
     ),
-    "email": ChannelLimits(window=None, can_start=True, source="documented: RFC 5321 knows no window"),
+    "email": ChannelLimits(name="E-mail", window=None, can_start=True, source="documented: RFC 5321 knows no window"),
 }
 
-UNKNOWN_CHANNEL = ChannelLimits(window=None, source="assumed: a platform of another package brings its own checks")
+UNKNOWN_LIMITS_SOURCE = "assumed: a platform of another package brings its own checks"
 
 MAX_REPLY_AGE = timedelta(days=3)
 """A reply that waited longer is refused: the moment has passed. Assumed; a setting."""
@@ -100,7 +104,8 @@ class Policy:
 
     def of(self, channel: str) -> ChannelLimits:
         """The limits of a channel."""
-        return self.limits.get(channel, UNKNOWN_CHANNEL)
+        found = self.limits.get(channel)
+        return found or ChannelLimits(name=channel, window=None, source=UNKNOWN_LIMITS_SOURCE)
 
 
 DEFAULT_POLICY = Policy()
@@ -125,7 +130,7 @@ def choose_way(reply: Reply, ways: Sequence[Way], now: datetime, policy: Policy 
         return whole
     wanted = [way for way in ways if reply.channel in {"auto", way.channel}]
     if not wanted:
-        return _no_way(reply, ways)
+        return _no_way(reply, ways, policy)
     ordered = sorted(
         wanted, key=lambda way: (way.last_inbound_at is not None, way.last_inbound_at or now), reverse=True
     )
@@ -151,13 +156,13 @@ def _refusal_of_reply(reply: Reply, now: datetime, policy: Policy) -> Refusal | 
     return None
 
 
-def _no_way(reply: Reply, ways: Sequence[Way]) -> Refusal:
+def _no_way(reply: Reply, ways: Sequence[Way], policy: Policy) -> Refusal:
     if reply.channel == "auto":
         return Refusal("no_channel", "This contact has no channel that can be answered: nobody with it wrote to us.")
-    known = ", ".join(sorted({way.channel for way in ways})) or "none"
+    known = ", ".join(sorted({policy.of(way.channel).name for way in ways})) or "none"
     return Refusal(
         "no_channel",
-        f"This contact cannot be reached on {reply.channel}. Channels of this contact: {known}. Choose one, or auto.",
+        f"This contact cannot be reached on {policy.of(reply.channel).name}. Channels of this contact: {known}. Choose one, or auto.",
     )
 
 
@@ -165,18 +170,18 @@ def _check(reply: Reply, way: Way, now: datetime, policy: Policy) -> Way | Refus
     limits = policy.of(way.channel)
     if reply.purpose in way.opted_out:
         return Refusal(
-            "opted_out", f"The customer declined {reply.purpose} messages on {way.channel}. Do not write to them there."
+            "opted_out", f"The customer declined {reply.purpose} messages on {limits.name}. Do not write to them there."
         )
     if reply.template and not limits.templates:
-        return Refusal("template", f"{way.channel} has no templates: write a text, or choose WhatsApp.")
+        return Refusal("template", f"{limits.name} has no templates: write a text, or choose WhatsApp.")
     if reply.text and not reply.template:
-        too_long = _too_long(reply.text, way.channel, limits)
+        too_long = _too_long(reply.text, limits)
         if too_long:
             return too_long
     if limits.window is None or reply.template:
         return way
     if way.last_inbound_at is None:
-        return Refusal("window_closed", f"The customer has not written on {way.channel}: they must write first.")
+        return Refusal("window_closed", f"The customer has not written on {limits.name}: they must write first.")
     if now <= way.last_inbound_at + limits.window:
         return way
     may_tag = way.channel in policy.human_agent and reply.author_kind == "agent"
@@ -187,11 +192,11 @@ def _check(reply: Reply, way: Way, now: datetime, policy: Policy) -> Way | Refus
     hours = int(limits.window.total_seconds() // 3600)
     return Refusal(
         "window_closed",
-        f"{way.channel} takes free text for {hours} h after the customer's last message ({since}). {hint}",
+        f"{limits.name} takes free text for {hours} h after the customer's last message ({since}). {hint}",
     )
 
 
-def _too_long(text: str, channel: str, limits: ChannelLimits) -> Refusal | None:
+def _too_long(text: str, limits: ChannelLimits) -> Refusal | None:
     if limits.text_limit is None:
         return None
     length = len(text.encode()) if limits.text_unit == "bytes" else len(text)
@@ -199,6 +204,6 @@ def _too_long(text: str, channel: str, limits: ChannelLimits) -> Refusal | None:
         return None
     return Refusal(
         "too_long",
-        f"{channel} takes at most {limits.text_limit} {limits.text_unit}; this reply has {length}. "
+        f"{limits.name} takes at most {limits.text_limit} {limits.text_unit}; this reply has {length}. "
         "Shorten it or split it in two.",
     )

@@ -266,6 +266,7 @@ class Reply(Record):
     account: str
     record_id: str
     handles: list[Handle] = Field(description="The CRM record first, then its e-mails and phones.")
+    identity_key: str | None = Field(None, description="The person id that our target wrote on the record.")
     channel: str = Field("auto", description="A platform's slug, or auto.")
     text: str | None = None
     template: str | None = None

@@ -50,7 +50,7 @@ def test_a_named_channel_is_never_replaced_by_another() -> None:
     refused = choose_way(reply(channel="whatsapp"), [way("email", 1)], NOW)
     assert isinstance(refused, Refusal)
     assert refused.code == "no_channel"
-    assert "email" in refused.reason
+    assert "E-mail" in refused.reason
 
 
 @pytest.mark.parametrize(("hours", "open_"), [(23.99, True), (24, True), (24.01, False)])
