@@ -160,10 +160,9 @@ def _no_way(reply: Reply, ways: Sequence[Way], policy: Policy) -> Refusal:
     if reply.channel == "auto":
         return Refusal("no_channel", "This contact has no channel that can be answered: nobody with it wrote to us.")
     known = ", ".join(sorted({policy.of(way.channel).name for way in ways})) or "none"
-    return Refusal(
-        "no_channel",
-        f"This contact cannot be reached on {policy.of(reply.channel).name}. Channels of this contact: {known}. Choose one, or auto.",
-    )
+    wanted = policy.of(reply.channel).name
+    reason = f"This contact cannot be reached on {wanted}. Channels of this contact: {known}. Choose one, or auto."
+    return Refusal("no_channel", reason)
 
 
 def _check(reply: Reply, way: Way, now: datetime, policy: Policy) -> Way | Refusal:

@@ -4,7 +4,7 @@
 
     queued -> sending -> accepted -> sent -> delivered -> read
        |         |           +--------+----------+------> failed
-       |         +-> unknown -> accepted (evidence) | queued (a person says it was not sent)
+       |         +-> unknown -> accepted (evidence, or a person says so) | queued (a person says it was not sent)
        +-> refused | cancelled
 
 Only ``queued`` is ever sent. A ``sending`` row that no process holds any more is ``unknown``: it may have been sent.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from mappings.ids import parse_reply_key, reply_token
@@ -28,6 +28,9 @@ OutboxState = Literal[
 
 _RANK = {"queued": 0, "sending": 1, "unknown": 2, "accepted": 3, "sent": 4, "delivered": 5, "read": 6}
 """How far a reply got. A status never moves it back (webhooks come late and out of order)."""
+
+_FOLLOWED = timedelta(days=30)
+"""How long a status is waited for; mail never gets one. Assumed: no platform tells anything later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +111,31 @@ class Outbox:
         )
         return any(same_person(row["person_id"], mine) for row in rows)
 
-    def queued(self, limit: int = 500) -> list[OutboxReply]:
+    def queued(self, limit: int = 10_000) -> list[OutboxReply]:
         """Replies that may be sent now, oldest first."""
         return self._list("state = 'queued' AND not_before_epoch <= ?", (time.time(),), limit)
+
+    def delayed(self) -> list[OutboxReply]:
+        """Replies that wait until they may be tried again, oldest first: later ones must not overtake them."""
+        return self._list("state = 'queued' AND not_before_epoch > ?", (time.time(),), 10_000)
 
     def unsettled(self) -> list[OutboxReply]:
         """Replies whose outcome is not known, oldest first."""
         return self._list("state = 'unknown'", (), 10_000)
 
     def under_way(self) -> list[OutboxReply]:
-        """Replies that the platform took and whose end is not known yet, oldest first."""
-        return self._list("state IN ('accepted', 'sent', 'delivered')", (), 10_000)
+        """Replies that the platform took lately and whose end is not known yet, oldest first."""
+        since = _text(datetime.now(UTC) - _FOLLOWED)
+        return self._list("state IN ('accepted', 'sent', 'delivered') AND changed_at >= ?", (since,), 100_000)
+
+    def twins(self, token: str) -> list[OutboxReply]:
+        """Older replies with the same words of the same moment that are, or may be, on their way to somebody."""
+        return self._list(
+            "moment = (SELECT moment FROM reply WHERE token = ?) AND id < (SELECT id FROM reply WHERE token = ?)"
+            " AND state NOT IN ('failed', 'refused', 'cancelled')",
+            (token, token),
+            100,
+        )
 
     def untold(self) -> list[OutboxReply]:
         """Replies whose last change the archive has not been told yet."""
@@ -167,7 +184,11 @@ class Outbox:
                 raise RuntimeError(msg)
 
     def accept(self, token: str, message_key: str, sent_at: datetime) -> None:
-        """The platform took it at `sent_at`, and this is its message."""
+        """The platform took it at `sent_at`, and this is its message.
+
+        Evidence may come late: for a reply that is queued again because a person said that it was not sent, and for one
+        of which a person said that it was. Repeats: harmless.
+        """
         with self._database.transaction() as database:
             row = database.query_one("SELECT * FROM reply WHERE token = ?", (token,))
             if row is None:
@@ -176,7 +197,7 @@ class Outbox:
             outcome |= {"message_key": message_key, "sent_at": _text(sent_at)}
             database.execute(
                 "UPDATE reply SET state = 'accepted', outcome = ?, code = NULL, reason = NULL, actor = 'nobody',"
-                " changed_at = ?, told = 0 WHERE token = ? AND state IN ('sending', 'unknown')",
+                " changed_at = ?, told = 0 WHERE token = ? AND state IN ('queued', 'sending', 'unknown', 'accepted')",
                 (self._codec.encrypt_json(outcome), _now(), token),
             )
 

@@ -8,13 +8,11 @@ does not come, a person decides (`onethread outbox`). One process sends at a tim
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
-
-from stores.archive import Archive
-from stores.graph import Graph
 
 from mappings.errors import (
     CredentialsError,
@@ -22,12 +20,15 @@ from mappings.errors import (
     OutcomeUnknownError,
     RateLimitedError,
     RejectedError,
+    SettingsError,
     UnavailableError,
 )
 from mappings.ids import conversation_key, parse_message_key
 from mappings.policy import DEFAULT_POLICY, Policy, Refusal, Way, choose_way
 from mappings.records import Handle, Message, Purpose, Receipt
+from stores.archive import Archive
 from stores.database import Stores
+from stores.graph import Graph
 from stores.outbox import Outbox, OutboxReply
 from targets.senders.base import Outgoing, Sender
 
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 _PURPOSES: tuple[Purpose, ...] = ("service", "promotional")
 _LATER_SECONDS = 30.0
+_PATIENCE = 3
+"""After so many replies in a row that a channel could not take now, it gets a rest for this run: it may be down."""
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class Dispatcher:
     Args:
         senders: by channel; a channel without a sender is refused with a reason.
         now: the clock, aware UTC.
+        wait_seconds: how long to wait for another process that is sending.
     """
 
     def __init__(
@@ -73,15 +77,19 @@ class Dispatcher:
         *,
         policy: Policy = DEFAULT_POLICY,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        wait_seconds: float = 5,
     ) -> None:
         self._stores = stores
         self._senders = senders
         self._policy = policy
         self._now = now
+        self._wait_seconds = wait_seconds
         self._outbox = Outbox(stores)
         self._archive = Archive(stores)
         self._graph = Graph(stores)
         self._stopped: set[str] = set()
+        self._in_a_row: Counter[str] = Counter()
+        self._held: set[tuple[str, str]] = set()
 
     def run(self) -> SendSummary:
         """Settle, send and tell, once.
@@ -90,9 +98,15 @@ class Dispatcher:
             TimeoutError: another process is sending.
         """
         summary = SendSummary()
-        with self._stores.lock("send", timeout_seconds=5):
+        with self._stores.lock("send", timeout_seconds=self._wait_seconds):
+            self._stopped.clear()
+            self._in_a_row.clear()
+            self._held = {
+                (one.outgoing["channel"], one.outgoing["to"]["value"]) for one in self._outbox.delayed() if one.outgoing
+            }
             self._outbox.mark_crashed()
             summary.settled = self._settle()
+            self._tell()  # first, so that a status that came with the evidence finds its message
             self._follow()
             self._tell()
             for waiting in self._outbox.queued():
@@ -123,19 +137,23 @@ class Dispatcher:
             first = min(of_messages, key=lambda receipt: receipt.occurred_at)
             return first.subject_key, first.occurred_at
         sender = self._senders.get(doubtful.channel or "")
-        if sender is None or doubtful.outgoing is None:
+        if sender is None or doubtful.outgoing is None or doubtful.state != "unknown":
             return None
         try:
             accepted = sender.settle(Outgoing.from_json(doubtful.outgoing))
-        except OneThreadError as error:
-            logger.warning("reply %s: cannot look for evidence now: %s", doubtful.token[:8], error)
+        except Exception as error:  # noqa: BLE001 (one reply that cannot be looked for must not stop the others)
+            said = error if isinstance(error, OneThreadError) else type(error).__name__
+            logger.warning("reply %s: cannot look for evidence now: %s", doubtful.token[:8], said)
             return None
         return (accepted.message_key, accepted.sent_at) if accepted else None
 
     def _follow(self) -> None:
         """Take over what the platforms said since of replies that they had accepted."""
         for sent in self._outbox.under_way():
-            if sent.message_key is None:
+            if sent.message_key is None:  # a person said that it was sent; what the platform calls it may come yet
+                evidence = self._evidence(sent)
+                if evidence is not None:
+                    self._outbox.accept(sent.token, *evidence)
                 continue
             message = self._archive.message(sent.message_key)
             status = message.status if message else None
@@ -153,39 +171,56 @@ class Dispatcher:
     # Sending
 
     def _send_one(self, waiting: OutboxReply, summary: SendSummary) -> None:
+        if waiting.attempts and (evidence := self._evidence(waiting)) is not None:
+            # Somebody said that it was not sent, and meanwhile it turned out that it was.
+            self._outbox.accept(waiting.token, *evidence)
+            summary.settled += 1
+            return
         outgoing = self._decide(waiting)
         if isinstance(outgoing, Refusal):
             self._outbox.end(waiting.token, "refused", code=outgoing.code, reason=outgoing.reason, actor=outgoing.actor)
             summary.refused += 1
             return
-        if outgoing.channel in self._stopped:
+        channel, where = outgoing.channel, (outgoing.channel, outgoing.to.value)
+        if channel in self._stopped or self._in_a_row[channel] >= _PATIENCE or where in self._held:
+            self._held.add(where)
             summary.later += 1
             return
-        self._outbox.begin(waiting.token, outgoing.to_json())
         try:
-            accepted = self._senders[outgoing.channel].send(outgoing)
+            self._outbox.begin(waiting.token, outgoing.to_json())
+        except RuntimeError:
+            logger.info("reply %s was cancelled meanwhile", waiting.token[:8])
+            return
+        try:
+            accepted = self._senders[channel].send(outgoing)
         except RejectedError as error:
             self._outbox.end(waiting.token, "failed", code=error.code, reason=str(error), actor="agent")
             summary.failed += 1
         except (RateLimitedError, UnavailableError) as error:
             seconds = getattr(error, "retry_after_seconds", None) or _LATER_SECONDS * 2 ** min(waiting.attempts, 6)
             self._outbox.later(waiting.token, seconds, str(error))
+            self._in_a_row[channel] += 1
+            self._held.add(where)
             summary.later += 1
-        except CredentialsError as error:
+            return
+        except (CredentialsError, SettingsError) as error:
             self._outbox.later(waiting.token, _LATER_SECONDS, str(error))
-            self._stopped.add(outgoing.channel)
+            self._stopped.add(channel)
+            self._held.add(where)
             summary.later += 1
             summary.problems.append(str(error))
         except OutcomeUnknownError as error:
             self._end_unknown(waiting, str(error))
             summary.unknown += 1
-        except OneThreadError as error:
-            self._end_unknown(waiting, str(error))
+        except Exception as error:  # noqa: BLE001 (what a sender did not foresee may have been sent, and stops no other)
+            said = str(error) if isinstance(error, OneThreadError) else f"{channel}: {type(error).__name__} in sending"
+            self._end_unknown(waiting, said)
             summary.unknown += 1
-            summary.problems.append(str(error))
+            summary.problems.append(said)
         else:
             self._outbox.accept(waiting.token, accepted.message_key, accepted.sent_at)
             summary.accepted += 1
+        self._in_a_row[channel] = 0
 
     def _end_unknown(self, waiting: OutboxReply, reason: str) -> None:
         hint = "It is not sent again by itself: if no confirmation comes, decide with `onethread outbox`."
@@ -194,14 +229,19 @@ class Dispatcher:
     def _decide(self, waiting: OutboxReply) -> Outgoing | Refusal:
         """Every rule is checked here, at the moment of sending: the window may have closed, the consent gone."""
         person_id = self._person_of(waiting)
+        if person_id and any(self._person_of(twin) == person_id for twin in self._outbox.twins(waiting.token)):
+            reason = "The same reply came before, under a contact that is one person with this one by now."
+            return Refusal("duplicate", reason, "nobody")
         ways = self._ways(person_id) if person_id else []
-        way = choose_way(waiting.reply, ways, self._now(), self._policy)
+        now = self._now()
+        way = choose_way(waiting.reply, [one for one in ways if self._is_ours(one)], now, self._policy)
+        if isinstance(way, Refusal):
+            way = choose_way(waiting.reply, ways, now, self._policy)
         if isinstance(way, Refusal):
             return way
-        sender = self._senders.get(way.channel)
-        if sender is None:
+        if way.channel not in self._senders:
             return Refusal("not_configured", f"Nothing is set up to send on {way.channel}.", "operator")
-        if sender.account != way.account:
+        if not self._is_ours(way):
             return Refusal(
                 "account", f"The thread is with another {way.channel} account than the one set up.", "operator"
             )
@@ -223,16 +263,24 @@ class Dispatcher:
             tag=way.tag,
         )
 
+    def _is_ours(self, way: Way) -> bool:
+        """Whether a sender for that channel and account is set up."""
+        return way.channel in self._senders and self._senders[way.channel].account == way.account
+
     def _person_of(self, waiting: OutboxReply) -> str | None:
-        """The person now: the CRM record's own handle first, for it may have moved since the reply was queued."""
+        """The person now: the CRM record's own first, for it may have moved since the reply was queued.
+
+        A record that was taken from a wrong person leaves that person at once, even if nobody else can be reached.
+        """
         for handle in waiting.reply.handles[:1]:
             found = self._graph.person_of(handle)
-            if found is not None and self._archive.conversations_of(found):
+            if found is not None:
                 return found
         return self._graph.current(waiting.person_id) if waiting.person_id else None
 
     def _ways(self, person_id: str) -> list[Way]:
         ways = []
+        handles = self._graph.handles_of(person_id)
         for conversation in self._archive.conversations_of(person_id):
             if not conversation.handles:
                 continue
@@ -243,22 +291,22 @@ class Dispatcher:
                 to=to,
                 conversation_key=conversation.conversation_key,
                 last_inbound_at=conversation.last_inbound_at,
-                opted_out=self._declined(to, conversation.channel, conversation.account),
+                opted_out=self._declined(to, handles, conversation.channel, conversation.account),
             )
-            ways.append(self._with_mail_thread(way, person_id) if conversation.channel == "email" else way)
+            ways.append(self._with_mail_thread(way) if conversation.channel == "email" else way)
         reached = {(way.channel, way.to) for way in ways}
         for channel, sender in self._senders.items():
             if not self._policy.of(channel).can_start:
                 continue
-            for handle in self._graph.handles_of(person_id):
+            for handle in handles:
                 if handle.kind == channel and (channel, handle) not in reached:
-                    declined = self._declined(handle, channel, sender.account)
+                    declined = self._declined(handle, handles, channel, sender.account)
                     ways.append(Way(channel=channel, account=sender.account, to=handle, opted_out=declined))
         return ways
 
-    def _with_mail_thread(self, way: Way, person_id: str) -> Way:
+    def _with_mail_thread(self, way: Way) -> Way:
         """The way with what a mail needs to stay in its thread: subject and the Message-IDs so far."""
-        thread = [one for one in self._archive.thread(person_id, 500) if one.conversation_key == way.conversation_key]
+        thread = self._archive.messages_of(way.conversation_key or "", 500)
         ids: list[str] = []
         for message in thread:
             ids += [one for one in (*reversed(message.thread_ids[1:]), *message.thread_ids[:1]) if one not in ids]
@@ -266,9 +314,21 @@ class Dispatcher:
         last = next((one.message_key for one in reversed(thread) if one.direction == "inbound"), None)
         return replace(way, subject=subject, thread_ids=tuple(ids), reply_to_key=last)
 
-    def _declined(self, handle: Handle, channel: str, account: str) -> frozenset[str]:
-        found = {purpose: self._archive.consent(handle.key, channel, account, purpose) for purpose in _PURPOSES}
-        return frozenset(purpose for purpose, consent in found.items() if consent and consent.status == "opted_out")
+    def _declined(self, to: Handle, handles: Sequence[Handle], channel: str, account: str) -> frozenset[str]:
+        """The purposes that the customer declined: under this handle, or last of all under any other of theirs.
+
+        WhatsApp tells a person now by phone, now by id; a "no" given under the one holds for the other.
+        """
+        declined: set[str] = set()
+        for purpose in _PURPOSES:
+            own = self._archive.consent(to.key, channel, account, purpose)
+            others = [self._archive.consent(one.key, channel, account, purpose) for one in handles if one != to]
+            last = max(
+                (one for one in (own, *others) if one), key=lambda one: (one.decided_at, one.status), default=None
+            )
+            if any(one is not None and one.status == "opted_out" for one in (own, last)):
+                declined.add(purpose)
+        return frozenset(declined)
 
     # Telling
 
@@ -277,7 +337,7 @@ class Dispatcher:
         untold = self._outbox.untold()
         if not untold:
             return
-        receipts = [self._receipt(one) for one in untold if one.state != "cancelled"]
+        receipts = [self._receipt(one) for one in untold]
         messages = [message for one in untold if (message := self._message(one)) is not None]
         self._archive.fold(messages=messages, receipts=receipts)
         self._archive.follow_graph()
@@ -285,8 +345,12 @@ class Dispatcher:
 
     @staticmethod
     def _receipt(one: OutboxReply) -> Receipt:
+        code, reason = one.code, one.reason
         status: Literal["queued", "accepted", "sent", "delivered", "read", "failed", "refused", "unknown"]
-        status = "queued" if one.state in {"queued", "sending", "cancelled"} else one.state  # type: ignore[assignment]
+        if one.state == "cancelled":
+            status, code, reason = "refused", "cancelled", "A person decided not to send it."
+        else:
+            status = "queued" if one.state == "sending" else one.state
         outgoing = one.outgoing or {}
         return Receipt(
             subject_key=one.reply.reply_key,
@@ -297,8 +361,8 @@ class Dispatcher:
             conversation_key=outgoing.get("conversation_key"),
             occurred_at=one.queued_at if status == "queued" else one.changed_at,
             reply_key=one.reply.reply_key,
-            code=one.code,
-            reason=one.reason,
+            code=code,
+            reason=reason,
             actor=one.actor,
         )
 
