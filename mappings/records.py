@@ -15,7 +15,11 @@ from mappings.ids import handle_key
 
 
 def _to_utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:  # the first and the last day that there is, in another time zone
+        msg = "the moment is outside the years 1 to 9999"
+        raise ValueError(msg) from None
 
 
 UtcDatetime = Annotated[AwareDatetime, AfterValidator(_to_utc)]

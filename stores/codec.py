@@ -6,7 +6,6 @@ contact list. Both keys come from one key file (mode 0600), which is made when n
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import os
@@ -88,7 +87,7 @@ class Codec:
     def fingerprint(self, text: str | bytes) -> str:
         """32 hexadecimal digits, the same for the same text and key; the only form in which an id is indexed."""
         data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
-        return hmac.new(self._fingerprint_key, data, hashlib.sha256).hexdigest()[:32]
+        return hmac.digest(self._fingerprint_key, data, "sha256").hex()[:32]
 
 
 def _write_new_key(path: Path) -> None:

@@ -1,0 +1,121 @@
+"""Conversations, derived again from their messages, inside one write transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from mappings import fold
+from mappings.records import ArchivedMessage, Conversation, Handle
+from stores.archive.messages import read_message
+from stores.archive.writing import Writing, time_text
+from stores.database import Row
+
+
+def refresh_conversations(writing: Writing) -> None:
+    """Derive again every conversation that the transaction touched."""
+    marks = writing.conversations
+    lines: dict[str, list[Row]] = {}
+    for row in writing.select(
+        "SELECT message_mark, conversation_mark, sent_at, role, unsent, request_folder, has_subject, head_mark,"
+        " handles_mark FROM message WHERE conversation_mark IN [keys] ORDER BY conversation_mark, sent_at",
+        marks,
+    ):
+        lines.setdefault(row["conversation_mark"], []).append(row)
+    stored = {
+        row["conversation_mark"]: row
+        for row in writing.select("SELECT * FROM conversation WHERE conversation_mark IN [keys]", marks)
+    }
+    wanted = {mark: _speakers(rows) for mark, rows in lines.items()}
+    bodies = writing.folded | {
+        row["message_mark"]: read_message(writing.codec, row["body"], None)
+        for row in writing.select(
+            "SELECT message_mark, body FROM message WHERE message_mark IN [keys]",
+            {message for speakers in wanted.values() for message in speakers} - writing.folded.keys(),
+        )
+    }
+    derived = {mark: _derive(rows, [bodies[message] for message in wanted[mark]]) for mark, rows in lines.items()}
+    heads = {mark: writing.handle_mark(one.handles[0]) if one.handles else None for mark, one in derived.items()}
+    persons = {
+        row["handle_mark"]: row["person_id"]
+        for row in writing.select(
+            "SELECT handle_mark, person_id FROM handle WHERE handle_mark IN [keys]", filter(None, heads.values())
+        )
+    }
+    rows = []
+    for mark in sorted(marks):
+        before = stored.get(mark)
+        if mark in derived:
+            conversation = derived[mark].model_copy(update={"person_id": persons.get(heads[mark] or "")})
+        elif before is not None and before["message_count"]:
+            conversation = _emptied(Conversation.model_validate(writing.unseal(before["body"])))
+        else:
+            continue
+        writing.persons.update(
+            one for one in (conversation.person_id, before["person_id"] if before else None) if one is not None
+        )
+        told = _row(writing, mark, conversation, heads.get(mark), before)
+        if told is not None:
+            rows.append(told)
+    writing.upsert("conversation", rows)
+
+
+def _speakers(rows: Sequence[Row]) -> set[str]:
+    """The messages that must be read: one for each set of handles, and those with the first subject."""
+    by_handles = {row["handles_mark"]: row["message_mark"] for row in rows}
+    with_subject = [row for row in rows if row["has_subject"]]
+    first_at = with_subject[0]["sent_at"] if with_subject else None
+    return {*by_handles.values(), *(row["message_mark"] for row in with_subject if row["sent_at"] == first_at)}
+
+
+def _derive(rows: Sequence[Row], speakers: Sequence[ArchivedMessage]) -> Conversation:
+    any_message = min(speakers, key=lambda message: message.message_key)
+    titled = [message for message in speakers if message.subject is not None]
+    first = min(titled, key=lambda message: (message.sent_at, message.message_key)) if titled else None
+    handles: list[list[Handle]] = [message.handles for message in speakers]
+    return fold.derive_conversation(
+        any_message.conversation_key,
+        any_message.channel,
+        any_message.account,
+        [
+            fold.MessageFacts(
+                datetime.fromisoformat(row["sent_at"]), row["role"], bool(row["unsent"]), bool(row["request_folder"])
+            )
+            for row in rows
+        ],
+        handles,
+        first.subject if first else None,
+    )
+
+
+def _emptied(conversation: Conversation) -> Conversation:
+    """What is told of a conversation whose messages all belong to another now, so that no reader keeps the old one."""
+    return Conversation(
+        conversation_key=conversation.conversation_key, channel=conversation.channel, account=conversation.account
+    )
+
+
+def _row(
+    writing: Writing, mark: str, conversation: Conversation, head: str | None, before: Row | None
+) -> dict[str, Any] | None:
+    record = conversation.model_dump(mode="json")
+    content_mark = writing.content_mark(record, with_person=True)
+    if before is not None and before["content_mark"] == content_mark:
+        return None
+    sequence = writing.number("conversations")
+    spoken = (conversation.last_inbound_at, conversation.last_outbound_at, conversation.first_message_at)
+    times = [one for one in spoken if one is not None]
+    return {
+        "conversation_mark": mark,
+        "sequence": sequence,
+        "content_mark": content_mark,
+        "body": writing.seal(record),
+        "first_sequence": before["first_sequence"] if before is not None else sequence,
+        "message_count": conversation.message_count,
+        "channel": conversation.channel,
+        "person_id": conversation.person_id,
+        "head_mark": head,
+        "unanswered_since": time_text(conversation.unanswered_since) if conversation.unanswered_since else None,
+        "last_at": time_text(max(times)) if times else None,
+    }
