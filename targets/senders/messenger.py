@@ -32,6 +32,7 @@ class MessengerSender(GraphSender):
     """One page."""
 
     slug: ClassVar[str] = "messenger"
+    settings_model: ClassVar[type[MessengerSenderSettings]] = MessengerSenderSettings
     platform = "Messenger"
     limit_codes = frozenset({"4", "17", "32", "613", "80001", "80006"})
     """App, user, page, custom and messaging limits. 80006 is assumed: no official page names it."""

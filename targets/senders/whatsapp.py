@@ -32,6 +32,7 @@ class WhatsAppSender(GraphSender):
     """One phone number."""
 
     slug: ClassVar[str] = "whatsapp"
+    settings_model: ClassVar[type[WhatsAppSenderSettings]] = WhatsAppSenderSettings
     platform = "WhatsApp"
     limit_codes = frozenset({"4", "80007", "130429", "131048", "131056"})
     """App, account, throughput, spam and pair rate limits (Cloud API error codes, documented, read 2026-10)."""

@@ -1,0 +1,539 @@
+"""tap-hubspot: the contacts of a HubSpot account, and the replies that agents queue on them.
+
+Pages: developers.hubspot.com/docs/api-reference/crm-contacts-v3/guide, /docs/api-reference/search/guide (5 requests a
+second, 200 a page, the first 10,000 results, index lags behind), read 2026-11, documented.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any, ClassVar
+
+import backoff
+import urllib3
+from pydantic import Field, SecretStr
+
+from mappings.errors import (
+    CredentialsError,
+    OneThreadError,
+    PayloadError,
+    RateLimitedError,
+    RejectedError,
+    UnavailableError,
+)
+from mappings.from_hubspot import (
+    CONTACT_FIELDS,
+    REPLY_FIELDS,
+    contact_from_hubspot,
+    moment_from_hubspot,
+    raw_ref,
+    replies_from_hubspot,
+)
+from mappings.http import error_for_status, retry_after_seconds
+from mappings.records import Contact, Record, Reply
+from mappings.settings import PluginSettings
+from mappings.to_hubspot import REPLY_STATUS, datetime_text
+from stores.control import Pauses
+from stores.database import Stores
+from stores.parked import Parked
+from taps.base import Checkpoint, OneThreadTap
+
+_CONTACTS = "contacts"
+_LIST_PAGE = 100
+_HISTORY_BATCH = 50
+_MOST_SEEN = 10_000
+_PLATFORM = "HubSpot"
+
+
+class HubSpotSettings(PluginSettings):
+    """What to read and how."""
+
+    access_token: SecretStr = Field(description="Service key (or token of a private app) of the HubSpot account.")
+    portal_id: str = Field(pattern=r"^\d+$", description="HubSpot account id (Hub ID).")
+    api_url: str = Field("https://api.hubapi.com", description="Base URL of the API.")
+    default_region: str | None = Field(
+        None,
+        pattern="^[A-Z]{2}$",
+        description="Country of phone numbers typed without country code, e.g. GB.",
+    )
+    overlap_seconds: float = Field(
+        300, ge=0, description="Read this much again with each run: HubSpot's search shows changes late."
+    )
+    deleted_interval_seconds: float = Field(
+        3600, ge=0, description="Look for deleted contacts at most this often; it takes a call per 100 of them."
+    )
+    reply_max_age_days: float = Field(7, gt=0, description="Replies that were queued longer ago are left alone.")
+    search_page_size: int = Field(200, ge=1, le=200, description="Contacts per search; HubSpot gives 200.")
+    search_interval_seconds: float = Field(
+        0.25, ge=0, description="Time between two searches; HubSpot allows five a second for the whole account."
+    )
+    timeout_seconds: float = Field(30, gt=0, description="Give up waiting for one answer after this long.")
+    max_tries: int = Field(6, ge=1, description="Try one call at most this often while HubSpot is unavailable.")
+    max_retry_seconds: float = Field(180, gt=0, description="Stop trying one call after this long.")
+    retry_wait_seconds: float = Field(
+        1.0, ge=0, description="First wait after an unavailable answer; doubles with each try, with jitter."
+    )
+
+
+class TapHubSpot(OneThreadTap[HubSpotSettings]):
+    """Reads one HubSpot account. Select `contacts`, `replies` or both."""
+
+    name = "tap-hubspot"
+    settings_model: ClassVar[type[PluginSettings]] = HubSpotSettings
+    record_models: ClassVar[tuple[type[Record], ...]] = (Contact, Reply)
+
+    @cached_property
+    def reader(self) -> HubSpotReader:
+        """The account."""
+        return HubSpotReader(self.settings, self.stores)
+
+    def read(self) -> Iterator[Record | Checkpoint]:
+        """Contacts first (replies need their persons), then replies."""
+        yield from self._replay()
+        if Contact.stream in self.selected_streams:
+            yield from self._read_contacts()
+        if Reply.stream in self.selected_streams and not self.stop_requested:
+            yield from self._read_replies()
+
+    # Contacts
+
+    def _read_contacts(self) -> Iterator[Record | Checkpoint]:
+        if self.cursor.get("contacts_since"):
+            yield from self._read_changed()
+        else:
+            yield from self._read_all()
+        if self.cursor.get("contacts_since") and not self.stop_requested:
+            yield from self._read_deleted()
+
+    def _read_all(self) -> Iterator[Record | Checkpoint]:
+        """Every contact, page by page; what changes meanwhile is read by the next run."""
+        began = self.cursor.get("contacts_began_at") or datetime_text(datetime.now(UTC))
+        seen = self._seen_contacts()
+        after = self.cursor.get("contacts_page")
+        while True:
+            page = self.reader.list_contacts(after)
+            yield from self._contacts(page, seen)
+            after = _next_page(page, after)
+            if after is None:
+                break
+            yield Checkpoint({"contacts_began_at": began, "contacts_page": after, **self._noted(seen)})
+            if self.stop_requested:
+                return
+        if seen.newest:
+            yield Checkpoint({"contacts_deleted_since": began})
+            yield self._contacts_done(seen, began)
+
+    def _read_changed(self) -> Iterator[Record | Checkpoint]:
+        """Contacts modified since the last run, in the order of their ids.
+
+        Each search asks for ids above the last one seen, so no search ever reaches result 10,000, however many
+        contacts one import stamped with the same moment (github.com/airbytehq/airbyte issue 43317 loops there).
+        """
+        began = self.cursor.get("contacts_began_at") or datetime_text(datetime.now(UTC))
+        seen = self._seen_contacts()
+        since = self._with_overlap(self.cursor["contacts_since"])
+        changed = [{"propertyName": "lastmodifieddate", "operator": "GTE", "value": _milliseconds(since)}]
+        for page, last_id in self._search([changed], CONTACT_FIELDS, self.cursor.get("contacts_last_id")):
+            yield from self._contacts(page, seen)
+            yield Checkpoint({"contacts_began_at": began, "contacts_last_id": last_id, **self._noted(seen)})
+            if self.stop_requested:
+                return
+        yield self._contacts_done(seen, began)
+
+    def _seen_contacts(self) -> _Seen:
+        newest = self.cursor.get("contacts_newest") or self.cursor.get("contacts_since") or ""
+        return _Seen(dict(self.cursor.get("contacts_seen") or {}), newest)
+
+    def _noted(self, seen: _Seen) -> dict[str, Any]:
+        return {"contacts_newest": seen.newest, "contacts_seen": seen.since(self._with_overlap(seen.newest))}
+
+    def _contacts_done(self, seen: _Seen, began: str) -> Checkpoint:
+        """All contacts up to the newest one are read; what changed after the run began may be missing."""
+        since = max(min(seen.newest, began), self.cursor.get("contacts_since") or "")
+        return Checkpoint(
+            {
+                "contacts_since": since,
+                "contacts_seen": seen.since(self._with_overlap(since)),
+                "contacts_began_at": None,
+                "contacts_page": None,
+                "contacts_last_id": None,
+                "contacts_newest": None,
+            }
+        )
+
+    def _read_deleted(self) -> Iterator[Record | Checkpoint]:
+        """Contacts deleted since we looked last. There is no filter for them, so all archived ones are paged."""
+        now = datetime.now(UTC)
+        looked = moment_from_hubspot(self.cursor["contacts_deleted_since"], "tap-hubspot: contacts_deleted_since")
+        if now - looked < timedelta(seconds=self.settings.deleted_interval_seconds):
+            return
+        since = looked - timedelta(seconds=self.settings.overlap_seconds)
+        after = None
+        while True:
+            page = self.reader.list_contacts(after, archived=True)
+            for record in self._contacts(page, _Seen({}, "")):
+                if record.modified_at >= since:
+                    yield record
+            after = _next_page(page, after)
+            if after is None or self.stop_requested:
+                break
+        if after is None:
+            yield Checkpoint({"contacts_deleted_since": datetime_text(now)})
+
+    def _contacts(self, page: Mapping[str, Any], seen: _Seen) -> Iterator[Contact]:
+        """The contacts of a page that were not seen as they are now."""
+        for payload in _results(page):
+            if seen.add(str(payload.get("id")), _modified(payload)):
+                contact = self._contact(payload)
+                if contact is not None:
+                    yield contact
+
+    def _contact(self, payload: Mapping[str, Any]) -> Contact | None:
+        try:
+            return contact_from_hubspot(
+                payload, portal_id=self.settings.portal_id, default_region=self.settings.default_region
+            )
+        except PayloadError as error:
+            self._park(Contact.stream, payload, error)
+            return None
+
+    def _replay(self) -> Iterator[Record | Checkpoint]:
+        """Read again what was parked and asked for.
+
+        A row is marked as replayed by the next run, when the bookmark shows that the target has taken its records.
+        """
+        parked = Parked(self.stores)
+        done = int(self.cursor.get("replayed") or 0)
+        not_before = datetime.now(UTC) - timedelta(days=self.settings.reply_max_age_days)
+        confirmed: list[int] = []
+        for row in list(parked.to_replay(self.name)):
+            if row.stream not in self.selected_streams or not isinstance(row.payload, dict):
+                continue
+            sequence = row.replay_sequence or 0
+            if sequence <= done:
+                confirmed.append(row.parked_id)
+                continue
+            if row.stream == Reply.stream:
+                yield from self._replies(row.payload, not_before)
+            elif (contact := self._contact(row.payload)) is not None:
+                yield contact
+            yield Checkpoint({"replayed": sequence})
+        parked.mark_replayed(confirmed)
+
+    # Replies
+
+    def _read_replies(self) -> Iterator[Record | Checkpoint]:
+        """Replies queued since the last run, from the history of the contacts that may have one.
+
+        Candidates are contacts that are queued now, and those that changed lately and were queued once: the status
+        moves on while a reply is sent. Of each contact the moment of the last reply is kept.
+        """
+        now = datetime.now(UTC)
+        not_before = now - timedelta(days=self.settings.reply_max_age_days)
+        bookmark = self.cursor.get("replies_since") or ""
+        since = max(not_before, self._with_overlap(bookmark)) if bookmark else not_before
+        told = dict(self.cursor.get("replies_seen") or {})
+        newest = bookmark
+        groups = [
+            [
+                {"propertyName": REPLY_STATUS, "operator": "EQ", "value": "QUEUED"},
+                {"propertyName": "lastmodifieddate", "operator": "GTE", "value": _milliseconds(not_before)},
+            ],
+            [
+                {"propertyName": REPLY_STATUS, "operator": "HAS_PROPERTY"},
+                {"propertyName": "lastmodifieddate", "operator": "GTE", "value": _milliseconds(since)},
+            ],
+        ]
+        for page, _ in self._search(groups, [REPLY_STATUS, "lastmodifieddate"], None):
+            newest = max([newest, *map(_modified, _results(page))])
+            candidates = [str(one["id"]) for one in _results(page) if "id" in one]
+            for start in range(0, len(candidates), _HISTORY_BATCH):
+                for payload in self.reader.read_with_history(candidates[start : start + _HISTORY_BATCH]):
+                    for reply in self._replies(payload, not_before):
+                        moment = datetime_text(reply.written_at)
+                        if moment > told.get(reply.record_id, ""):
+                            yield reply
+                            told[reply.record_id] = moment
+            yield Checkpoint({"replies_seen": _Seen(told, "").since(not_before)})
+            if self.stop_requested:
+                return
+        if newest:
+            yield Checkpoint({"replies_since": max(bookmark, min(newest, datetime_text(now)))})
+
+    def _replies(self, payload: Mapping[str, Any], not_before: datetime) -> list[Reply]:
+        try:
+            replies = replies_from_hubspot(
+                payload,
+                portal_id=self.settings.portal_id,
+                not_before=not_before,
+                default_region=self.settings.default_region,
+            )
+            if any(reply.author_name for reply in replies):
+                replies = replies_from_hubspot(
+                    payload,
+                    portal_id=self.settings.portal_id,
+                    not_before=not_before,
+                    default_region=self.settings.default_region,
+                    agent_names=self.reader.agent_names,
+                )
+        except PayloadError as error:
+            self._park(Reply.stream, payload, error)
+            return []
+        return replies
+
+    # Both
+
+    def _search(
+        self, groups: Sequence[Sequence[Mapping[str, Any]]], properties: Sequence[str], last_id: str | None
+    ) -> Iterator[tuple[Mapping[str, Any], str]]:
+        """Pages of contacts that match any of `groups`, by ascending id, each with its last id."""
+        position = int(last_id or 0)
+        while True:
+            above = {"propertyName": "hs_object_id", "operator": "GT", "value": str(position)}
+            page = self.reader.search_contacts(
+                {
+                    "filterGroups": [{"filters": [*filters, above]} for filters in groups],
+                    "sorts": [{"propertyName": "hs_object_id", "direction": "ASCENDING"}],
+                    "properties": list(properties),
+                    "limit": self.settings.search_page_size,
+                }
+            )
+            ids = [int(one["id"]) for one in _results(page) if str(one.get("id", "")).isdigit()]
+            if not ids:
+                return
+            if max(ids) <= position:
+                msg = "HubSpot: POST contacts/search does not move on; the bookmark stays where it is"
+                raise UnavailableError(msg)
+            position = max(ids)
+            yield page, str(position)
+            if len(ids) < self.settings.search_page_size:
+                return
+
+    def _with_overlap(self, bookmark: str) -> datetime:
+        moment = moment_from_hubspot(bookmark, "tap-hubspot: bookmark")
+        return moment - timedelta(seconds=self.settings.overlap_seconds)
+
+    def _park(self, stream: str, payload: Mapping[str, Any], error: PayloadError) -> None:
+        record_id = str(payload.get("id"))
+        self.park(stream, record_id, error, dict(payload), raw_ref(self.settings.portal_id, record_id))
+
+
+class _Seen:
+    """What was read of the time that the next run reads again: record id -> when it was modified."""
+
+    def __init__(self, moments: dict[str, str], newest: str) -> None:
+        self._moments = moments
+        self.newest = newest
+
+    def add(self, record_id: str, moment: str) -> bool:
+        """Note a record; whether it was not noted with that moment before."""
+        self.newest = max(self.newest, moment)
+        if moment and self._moments.get(record_id) == moment:
+            return False
+        self._moments[record_id] = moment
+        return True
+
+    def since(self, moment: datetime) -> dict[str, str]:
+        """Those modified since `moment`, the newest of them: what is left out is read again, which does no harm."""
+        first = datetime_text(moment)
+        kept = sorted((at, record_id) for record_id, at in self._moments.items() if at >= first)
+        self._moments = {record_id: at for at, record_id in kept[-_MOST_SEEN:]}
+        return dict(self._moments)
+
+
+class HubSpotReader:
+    """The few calls that reading takes: a timeout on each, bounded retries, one pause for all processes.
+
+    Every call may raise `CredentialsError`, `RejectedError`, and after the last try `RateLimitedError` or
+    `UnavailableError`.
+    """
+
+    def __init__(self, settings: HubSpotSettings, stores: Stores) -> None:
+        self._settings = settings
+        self._account = f"hubspot:{settings.portal_id}"
+        self._pauses = Pauses(stores)
+        self._next_search_at = 0.0
+        # The client logs bodies at DEBUG; they hold customers' data.
+        logging.getLogger("hubspot").setLevel(logging.INFO)
+        waiting = backoff.on_exception(
+            backoff.runtime,
+            RateLimitedError,
+            value=lambda error: error.retry_after_seconds,
+            jitter=None,
+            giveup=self._is_too_long,
+            max_tries=settings.max_tries,
+            max_time=settings.max_retry_seconds,
+            logger=None,
+        )
+        retrying = backoff.on_exception(
+            backoff.expo,
+            UnavailableError,
+            factor=settings.retry_wait_seconds,
+            max_value=60,
+            jitter=lambda seconds: seconds * random.uniform(0.5, 1.0),  # noqa: S311  # spreads load, guards nothing
+            max_tries=settings.max_tries,
+            max_time=settings.max_retry_seconds,
+            logger=None,
+        )
+        self._fetch = waiting(retrying(self._fetch_once))
+
+    def list_contacts(self, after: str | None, *, archived: bool = False) -> dict[str, Any]:
+        """One page of all contacts."""
+        # One value with commas, as the pages show it; the client would repeat the parameter.
+        options: dict[str, Any] = {"limit": _LIST_PAGE, "properties": [",".join(CONTACT_FIELDS)], "archived": archived}
+        if after is not None:
+            options["after"] = after
+        return self._fetch("GET contacts", self._objects.get_page, (_CONTACTS,), options)
+
+    def search_contacts(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One page of a search."""
+        time.sleep(max(0.0, self._next_search_at - time.monotonic()))
+        self._next_search_at = time.monotonic() + self._settings.search_interval_seconds
+        return self._fetch("POST contacts/search", self._searches.do_search, (_CONTACTS, request), {})
+
+    def read_with_history(self, record_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Contacts with the history of their reply properties; those deleted meanwhile are left out."""
+        body = {
+            "inputs": [{"id": one} for one in record_ids],
+            "properties": list(CONTACT_FIELDS),
+            "propertiesWithHistory": list(REPLY_FIELDS),
+        }
+        return _results(self._fetch("POST contacts/batch/read", self._batches.read, (_CONTACTS, body), {}))
+
+    @cached_property
+    def agent_names(self) -> dict[str, str]:
+        """HubSpot user id -> name; empty when the token may not read owners."""
+        names = {}
+        try:
+            for owner in _results(self._fetch("GET owners", self._owners.get_page, (), {"limit": 500})):
+                name = " ".join(str(owner[key]) for key in ("firstName", "lastName") if owner.get(key))
+                if owner.get("userId") is not None and name:
+                    names[str(owner["userId"])] = name
+        except (CredentialsError, RejectedError):
+            logging.getLogger(__name__).info("HubSpot: owners cannot be read; agents are named by their user id")
+        return names
+
+    def _fetch_once(
+        self, endpoint: str, function: Callable[..., Any], arguments: Sequence[Any], options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        left = self._pauses.seconds_left(self._account)
+        if left:
+            raise RateLimitedError(f"{_PLATFORM}: account paused", retry_after_seconds=left)
+        try:
+            response = function(
+                *arguments, **options, _preload_content=False, _request_timeout=self._settings.timeout_seconds
+            )
+            status, headers, raw = response.status, response.headers, response.data
+        except self._api_exceptions as error:
+            failed: Any = error
+            status, headers, raw = failed.status or 0, failed.headers or {}, failed.body
+        except urllib3.exceptions.HTTPError as error:
+            msg = f"{_PLATFORM}: {endpoint} gave no answer ({type(error).__name__})"
+            raise UnavailableError(msg) from None
+        body = _parsed(raw)
+        if not 200 <= status < 300:
+            raise self._error(endpoint, status, headers, body)
+        if not isinstance(body.get("results"), list):
+            # An answer that was cut short must not look like the end of the data.
+            msg = f"{_PLATFORM}: {endpoint} answered {status} without results"
+            raise UnavailableError(msg)
+        return body
+
+    def _error(self, endpoint: str, status: int, headers: Mapping[str, str], body: Mapping[str, Any]) -> OneThreadError:
+        asked = retry_after_seconds(headers.get("Retry-After"), datetime.now(UTC))
+        if status == 429 and body.get("policyName") == "DAILY":
+            msg = f"{_PLATFORM}: {endpoint} answered 429: the account's calls for today are used up. Run again tomorrow"
+            return RateLimitedError(msg)
+        if status in {423, 429, 477}:
+            # Search has a limit per second of its own and no headers (documented); the others say their interval.
+            interval = headers.get("X-HubSpot-RateLimit-Interval-Milliseconds") or ""
+            default = int(interval) / 1000 if interval.isdigit() else 1.0 if endpoint.endswith("search") else 10.0
+            seconds = asked if asked is not None else default
+            self._pauses.pause(self._account, seconds)
+            msg = f"{_PLATFORM}: {endpoint} answered {status}; waiting {seconds:.0f} s"
+            return RateLimitedError(msg, retry_after_seconds=seconds)
+        if status < 400:
+            return UnavailableError(f"{_PLATFORM}: {endpoint} answered {status}; trying again later")
+        category = body.get("category")
+        return error_for_status(_PLATFORM, endpoint, status, code=category if isinstance(category, str) else None)
+
+    def _is_too_long(self, error: Exception) -> bool:
+        asked = getattr(error, "retry_after_seconds", None)
+        return asked is None or asked > self._settings.max_retry_seconds
+
+    # The client; each access to its parts would build a new connection pool, so they are kept
+
+    @cached_property
+    def _client(self) -> Any:
+        import hubspot
+
+        retry = urllib3.Retry(total=None, connect=0, read=0, redirect=3, status=0, other=0)
+        token = self._settings.access_token.get_secret_value()
+        return hubspot.Client.create(access_token=token, retry=retry, host=self._settings.api_url.rstrip("/"))
+
+    @cached_property
+    def _api_exceptions(self) -> tuple[type[Exception], ...]:
+        from hubspot.crm.objects.exceptions import ApiException as ObjectsError
+        from hubspot.crm.owners.exceptions import ApiException as OwnersError
+
+        return (ObjectsError, OwnersError)
+
+    @cached_property
+    def _objects(self) -> Any:
+        return self._client.crm.objects.basic_api
+
+    @cached_property
+    def _batches(self) -> Any:
+        return self._client.crm.objects.batch_api
+
+    @cached_property
+    def _searches(self) -> Any:
+        return self._client.crm.objects.search_api
+
+    @cached_property
+    def _owners(self) -> Any:
+        return self._client.crm.owners.owners_api
+
+
+def _results(page: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [one for one in page["results"] if isinstance(one, dict)]
+
+
+def _next_page(page: Mapping[str, Any], before: str | None) -> str | None:
+    paging = page.get("paging")
+    following = paging.get("next") if isinstance(paging, dict) else None
+    after = following.get("after") if isinstance(following, dict) else None
+    if after is None:
+        return None
+    if str(after) == before:
+        msg = "HubSpot: GET contacts gives the same page again; the bookmark stays where it is"
+        raise UnavailableError(msg)
+    return str(after)
+
+
+def _modified(payload: Mapping[str, Any]) -> str:
+    """When a contact was modified, as text whose order is the order in time; empty when it does not say."""
+    properties = payload.get("properties")
+    raw = properties.get("lastmodifieddate") if isinstance(properties, dict) else None
+    try:
+        return datetime_text(moment_from_hubspot(raw, "lastmodifieddate")) if isinstance(raw, str) else ""
+    except PayloadError:
+        return ""
+
+
+def _milliseconds(moment: datetime) -> str:
+    return str(int(moment.timestamp() * 1000))
+
+
+def _parsed(raw: Any) -> dict[str, Any]:
+    try:
+        body = json.loads(raw) if raw else {}
+    except ValueError:
+        body = {}
+    return body if isinstance(body, dict) else {}

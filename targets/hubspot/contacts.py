@@ -1,0 +1,434 @@
+"""Which HubSpot contact is a person's; made where there is none, and kept up to date.
+
+In this order: the contact that a person made and the identity graph knows; the one in the ledger; one that carries our
+person id or one of the person's addresses; else a new one, called a projection. Nothing that we did not write last is
+overwritten: of a contact that people made only our own properties, of a projection its name and addresses while they
+are still ours or empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mappings.errors import CredentialsError, IdentityConflictError, OneThreadError, RejectedError
+from mappings.records import Handle, Person
+from mappings.to_hubspot import (
+    PERSON_ID,
+    PROJECTION,
+    contact_properties,
+    emails_of,
+    standard_properties,
+)
+from stores.graph import Graph
+from stores.ledger import Ledger, LedgerContact
+from targets.hubspot.answers import Refused, object_in
+from targets.hubspot.api import CONTACTS, HubSpotApi
+from targets.hubspot.links import Links
+from targets.hubspot.settings import HubSpotTargetSettings
+
+_STANDARD = ("email", "phone", "firstname", "lastname")
+_LOOKUP = ("email", "hs_additional_emails", PERSON_ID, PROJECTION)
+# What an agent can have put on a contact. A projection that has any of it is not archived.
+_ACTIVITIES = ("communications", "notes", "tasks", "calls", "meetings", "emails")
+
+Refusals = dict[str, OneThreadError]
+"""Person id -> why it has no contact, or why its contact could not be written."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What is about to be written on a person's contact."""
+
+    person: Person
+    own: dict[str, str]
+    standard: dict[str, str]
+
+
+class Contacts:
+    """The contacts of one HubSpot account. Called under the account's create-lock."""
+
+    def __init__(
+        self,
+        api: HubSpotApi,
+        ledger: Ledger,
+        links: Links,
+        graph: Graph,
+        settings: HubSpotTargetSettings,
+        count: Callable[[str, int], None],
+    ) -> None:
+        self._api = api
+        self._ledger = ledger
+        self._links = links
+        self._graph = graph
+        self._settings = settings
+        self._count = count
+        self._refused_before: Refusals = {}
+        self._looked_again: set[str] = set()
+
+    def write(self, persons: Iterable[Person]) -> Refusals:
+        """Make or find the contacts of persons who have messages, and write what has changed."""
+        latest = {person.person_id: person for person in persons}
+        wanted = [
+            person
+            for person in latest.values()
+            if self._graph.current(person.person_id) == person.person_id
+            and (person.message_count or self._has_contact(person.person_id))
+        ]
+        for person in wanted:
+            self._refused_before.pop(person.person_id, None)
+        refused = self._find_or_create(wanted)
+        drafts = [
+            _Draft(person, contact_properties(person), standard_properties(person))
+            for person in wanted
+            if person.person_id not in refused
+        ]
+        return refused | self._update(drafts)
+
+    def ensure(self, handles: Mapping[str, Sequence[Handle]], names: Mapping[str, str | None]) -> Refusals:
+        """A contact for each person of whom only messages are known: person id -> the handles seen on them."""
+        persons = []
+        for person_id, seen in handles.items():
+            if person_id in self._refused_before or self.of(person_id) is not None:
+                continue
+            known = self._graph.handles_of(person_id)
+            name = self._graph.best_name(person_id) or names.get(person_id)
+            persons.append(Person(person_id=person_id, handles=known or list(seen), name=name))
+        refused = self._find_or_create(persons)
+        drafts = [
+            _Draft(person, {PERSON_ID: person.person_id}, {})
+            for person in persons
+            if (contact := self._ledger.contact(person.person_id)) is not None and PERSON_ID not in contact.written
+        ]
+        self._refused_before |= refused
+        self._update(drafts, keep_hash=True)
+        return {person_id: error for person_id, error in self._refused_before.items() if person_id in handles}
+
+    def of(self, person_id: str) -> LedgerContact | None:
+        """The contact of a person as far as the ledger knows it; that of the survivor for a merged person."""
+        contact = self._row(person_id)
+        while contact is not None and contact.merged_into:
+            contact = self._row(contact.merged_into)
+        if contact is not None and contact.gone:
+            contact = self._look_again(contact)
+        return contact
+
+    def retire(self, contact: LedgerContact) -> None:
+        """Leave a contact whose messages have moved: our properties are cleared, and an empty projection archived.
+
+        Repeats: harmless.
+        """
+        record_id = contact.record_id
+        if record_id is None or len(self._ledger.contacts_of_record(record_id)) > 1:
+            return
+        shown = [*_STANDARD, PERSON_ID, "hubspot_owner_id", "num_associated_deals"]
+        record = self._api.fetch(CONTACTS, record_id, shown)
+        if record is None or str(record.get("id")) != record_id:
+            return
+        ours = {name for name in contact.written if name.startswith("onethread_")} - {PERSON_ID, PROJECTION}
+        if object_in(record.get("properties")).get(PERSON_ID) == contact.person_id:
+            ours.add(PERSON_ID)
+        clear = {"id": record_id, "properties": dict.fromkeys(sorted(ours), ""), "objectWriteTraceId": record_id}
+        if ours:
+            self._api.write_batch(CONTACTS, "update", [clear], size=1)
+        if self._settings.archive_empty_projections and contact.projection and self._is_empty(contact, record):
+            self._api.archive(CONTACTS, [record_id])
+            self._count("empty contacts archived", 1)
+
+    # Finding and making
+
+    def _find_or_create(self, persons: Sequence[Person]) -> Refusals:
+        unknown = [person for person in persons if not self._is_known(person)]
+        if not unknown:
+            return {}
+        unknown = self._adopt_by_person_id(unknown)
+        to_create, refused = self._adopt_by_email(unknown)
+        return refused | self._create(to_create)
+
+    def _is_known(self, person: Person) -> bool:
+        """Whether the graph or the ledger names a contact; a contact that the graph names wins."""
+        contact = self._row(person.person_id)
+        if contact is not None and contact.merged_into:
+            self._ledger.forget_contact(person.person_id)
+            contact = None
+        records = list(dict.fromkeys(self._ledger.survivor(one) for one in self._records_of(person)))
+        if contact is not None and (not records or contact.record_id in records):
+            if contact.gone:
+                self._look_again(contact)
+            return True
+        if not records:
+            return False
+        if contact is None and len(records) == 1:
+            self._adopt(person.person_id, records[0])
+            return True
+        known = [contact.record_id] if contact is not None and contact.record_id else []
+        now = self._links.survivors([*records, *known])
+        live = {survivor for record_id in records if (survivor := now[record_id])}
+        if not live:
+            return contact is not None
+        # Several only if a reviewer said that they are one person: the oldest, so that every run says the same.
+        chosen = min(live, key=int)
+        if contact is None:
+            self._adopt(person.person_id, chosen)
+        elif now.get(contact.record_id or "") not in live:
+            self._switch(contact, chosen)
+        return True
+
+    def _adopt_by_person_id(self, persons: Sequence[Person]) -> list[Person]:
+        """Contacts that carry the person's id: made by a run that did not live to note it. Returns the others."""
+        by_id = {person.person_id: person for person in persons}
+        for record in self._api.read_batch(CONTACTS, by_id, _LOOKUP, id_property=PERSON_ID):
+            properties = object_in(record.get("properties"))
+            person = by_id.pop(str(properties.get(PERSON_ID)), None)
+            if person is not None:
+                self._adopt(person.person_id, str(record["id"]), projection=_is_projection(properties))
+        return list(by_id.values())
+
+    def _adopt_by_email(self, persons: Sequence[Person]) -> tuple[list[_Draft], Refusals]:
+        """Contacts with one of the person's addresses. Returns what is to be created, and whom nobody can place."""
+        addresses = [address for person in persons for address in emails_of(person)]
+        records: dict[str, dict[str, dict[str, Any]]] = {}
+        for record in self._api.read_batch(CONTACTS, addresses, _LOOKUP, id_property="email"):
+            for address in _addresses(object_in(record.get("properties"))):
+                records.setdefault(address, {})[str(record["id"])] = object_in(record.get("properties"))
+        to_create: list[_Draft] = []
+        refused: Refusals = {}
+        for person in persons:
+            found = {key: one for address in emails_of(person) for key, one in records.get(address, {}).items()}
+            free = {key: one for key, one in found.items() if self._is_free(key, one, person.person_id)}
+            made_by_people = [key for key, one in free.items() if not _is_projection(one)]
+            if len(made_by_people) > 1:
+                refused[person.person_id] = IdentityConflictError(
+                    f"HubSpot: the addresses of person {person.person_id} are on {len(made_by_people)} contacts"
+                    f" ({', '.join(sorted(made_by_people))}). Merge them in HubSpot, or decide in review, and replay"
+                )
+            elif free:
+                chosen = made_by_people[0] if made_by_people else min(free, key=int)
+                self._adopt(person.person_id, chosen, projection=_is_projection(free[chosen]))
+            else:
+                taken = {address for address in emails_of(person) if records.get(address)}
+                to_create.append(_new_contact(person, taken))
+        return to_create, refused
+
+    def _create(self, drafts: Sequence[_Draft]) -> Refusals:
+        refused = self._create_once(drafts)
+        again = []
+        for draft in drafts:
+            person_id = draft.person.person_id
+            if person_id not in refused:
+                continue
+            existing_id = refused[person_id].existing_id
+            existing = self._api.fetch(CONTACTS, existing_id, _LOOKUP) if existing_id else None
+            properties = object_in(existing.get("properties")) if existing else {}
+            if existing and self._is_free(str(existing["id"]), properties, person_id):
+                self._adopt(person_id, str(existing["id"]), projection=_is_projection(properties))
+                self._update([replace(draft, standard={})], keep_hash=True)
+            else:
+                # An address that HubSpot will not take must not keep the conversation out.
+                again.append(replace(draft, standard={k: v for k, v in draft.standard.items() if "name" in k}))
+        return {key: one.error for key, one in self._create_once(again).items()}
+
+    def _create_once(self, drafts: Sequence[_Draft]) -> dict[str, Refused]:
+        values = {one.person.person_id: {**one.own, PROJECTION: "true", **one.standard} for one in drafts}
+        values = {person_id: {k: v for k, v in one.items() if v} for person_id, one in values.items()}
+        inputs = [
+            {"id": key, "idProperty": PERSON_ID, "properties": properties, "objectWriteTraceId": key}
+            for key, properties in values.items()
+        ]
+        written = self._api.write_batch(
+            CONTACTS, "upsert", inputs, size=self._settings.contact_batch_size, id_property=PERSON_ID
+        )
+        by_id = {one.person.person_id: one for one in drafts}
+        with self._ledger.transaction():
+            for person_id, record in written.results.items():
+                draft = by_id[person_id]
+                marks = self._marks(values[person_id])
+                content_hash = self._ledger.content_hash(draft.own | standard_properties(draft.person))
+                contact = LedgerContact(person_id, str(record["id"]), True, content_hash, marks)
+                self._ledger.save_contact(contact)
+        self._count("contacts created", len(written.results))
+        return written.refused
+
+    def _adopt(self, person_id: str, record_id: str, *, projection: bool = False) -> None:
+        self._ledger.save_contact(LedgerContact(person_id, record_id, projection))
+        self._count("contacts found", 1)
+
+    def _switch(self, contact: LedgerContact, record_id: str) -> None:
+        """Another contact is the person's now: the messages move there, and the old one is left."""
+        person_id = contact.person_id
+        current = self._ledger.contact(person_id) or contact
+        self._links.move(self._ledger.messages_of_person(person_id), record_id, person_id)
+        self.retire(current)
+        self._adopt(person_id, record_id)
+
+    # Writing
+
+    def _update(self, drafts: Sequence[_Draft], *, keep_hash: bool = False) -> Refusals:
+        """Write what differs from what we wrote last. `keep_hash`: the draft is not all there is to say."""
+        inputs: dict[str, dict[str, str]] = {}
+        hashes: dict[str, str | None] = {}
+        guarded: dict[str, dict[str, str]] = {}
+        for draft in drafts:
+            contact = self._ledger.contact(draft.person.person_id)
+            if contact is None or contact.record_id is None or contact.gone:
+                continue
+            if not contact.projection:
+                draft = replace(draft, own={**draft.own, PROJECTION: "false"}, standard={})
+            content_hash = self._ledger.content_hash({**draft.own, **draft.standard})
+            if content_hash == contact.content_hash:
+                continue
+            hashes[contact.person_id] = contact.content_hash if keep_hash else content_hash
+            inputs[contact.person_id] = self._changed(draft.own, contact)
+            guarded[contact.person_id] = self._changed(draft.standard, contact)
+        self._allow(guarded, inputs)
+        return self._write_updates(inputs, hashes)
+
+    def _changed(self, properties: Mapping[str, str], contact: LedgerContact) -> dict[str, str]:
+        return {
+            name: value
+            for name, value in properties.items()
+            if self._ledger.fingerprint(value) != contact.written.get(name) and (value or name in contact.written)
+        }
+
+    def _allow(self, guarded: Mapping[str, Mapping[str, str]], inputs: Mapping[str, dict[str, str]]) -> None:
+        """Add the standard properties whose present value is ours or empty; people's values stay."""
+        rows = {person_id: self._ledger.contact(person_id) for person_id, one in guarded.items() if one}
+        asked = {person_id: row for person_id, row in rows.items() if row is not None}
+        if not asked:
+            return
+        records = self._api.read_batch(CONTACTS, [one.record_id for one in asked.values() if one.record_id], _STANDARD)
+        present = {str(record["id"]): object_in(record.get("properties")) for record in records}
+        for person_id, contact in asked.items():
+            values = present.get(contact.record_id or "", {})
+            for name, value in guarded[person_id].items():
+                now = values.get(name) or ""
+                if not now or self._ledger.fingerprint(now) == contact.written.get(name):
+                    inputs[person_id][name] = value
+
+    def _write_updates(self, updates: Mapping[str, dict[str, str]], hashes: Mapping[str, str | None]) -> Refusals:
+        failed = self._write_once(updates, hashes)
+        refused: Refusals = {person_id: one.error for person_id, one in failed.items()}
+        again = self._to_try_again(updates, failed, refused)
+        # Not all of it is written then, so the next run looks again.
+        failed = self._write_once(again, dict.fromkeys(again))
+        refused = {person_id: error for person_id, error in refused.items() if person_id not in again}
+        return refused | {person_id: one.error for person_id, one in failed.items()}
+
+    def _write_once(
+        self, updates: Mapping[str, dict[str, str]], hashes: Mapping[str, str | None]
+    ) -> dict[str, Refused]:
+        rows = {person_id: self._ledger.contact(person_id) for person_id in updates}
+        inputs = [
+            {"id": row.record_id, "properties": updates[person_id], "objectWriteTraceId": person_id}
+            for person_id, row in rows.items()
+            if row is not None and updates[person_id]
+        ]
+        written = self._api.write_batch(CONTACTS, "update", inputs, size=self._settings.contact_batch_size)
+        with self._ledger.transaction():
+            for person_id, row in rows.items():
+                if row is not None and person_id not in written.refused:
+                    marks = {**row.written, **self._marks(updates[person_id])}
+                    self._ledger.save_contact(replace(row, written=marks, content_hash=hashes[person_id]))
+        self._count("contacts updated", len(written.results))
+        return written.refused
+
+    def _to_try_again(
+        self, updates: Mapping[str, dict[str, str]], failed: Mapping[str, Refused], refused: Refusals
+    ) -> dict[str, dict[str, str]]:
+        """Updates worth a second try: the contact was merged into another, or a single property was at fault."""
+        rows = {person_id: self._ledger.contact(person_id) for person_id in failed if failed[person_id].missing}
+        lost = {person_id: row.record_id for person_id, row in rows.items() if row is not None and row.record_id}
+        now = self._links.survivors(lost.values()) if lost else {}
+        again = {}
+        for person_id in failed:
+            properties = updates[person_id]
+            own = {name: value for name, value in properties.items() if name not in _STANDARD}
+            if person_id in lost:
+                if now[lost[person_id]] is not None:
+                    again[person_id] = {**own, PERSON_ID: person_id, PROJECTION: "false"}
+                else:
+                    refused.pop(person_id)  # deleted in HubSpot; its next message says so
+                continue
+            if own == properties:  # then another contact holds the person's id
+                own = {name: value for name, value in properties.items() if name != PERSON_ID}
+            if own and own != properties:
+                again[person_id] = own
+        return again
+
+    # Small questions
+
+    def _row(self, person_id: str) -> LedgerContact | None:
+        """The ledger's row; a pointer to the person it was merged into is no row once the graph has split it off."""
+        contact = self._ledger.contact(person_id)
+        if contact is not None and contact.merged_into and self._graph.handles_of(person_id):
+            self._ledger.forget_contact(person_id)
+            return None
+        return contact
+
+    def _has_contact(self, person_id: str) -> bool:
+        contact = self._ledger.contact(person_id)
+        return contact is not None and contact.merged_into is None
+
+    def _records_of(self, person: Person) -> list[str]:
+        return [
+            handle.value
+            for handle in person.handles
+            if handle.kind == "hubspot_contact" and handle.scope == self._settings.portal_id
+        ]
+
+    def _is_free(self, record_id: str, properties: Mapping[str, Any], person_id: str) -> bool:
+        """Whether a contact is nobody else's: what identity keeps apart is not joined on one timeline."""
+        others = [one for one in self._ledger.contacts_of_record(record_id) if one.person_id != person_id]
+        if others:
+            return False
+        written = str(properties.get(PERSON_ID) or "")
+        owner = self._graph.current(written) if written else person_id
+        # A person id that the graph does not know was written by an installation that is no more.
+        return owner == person_id or not self._graph.handles_of(owner)
+
+    def _look_again(self, contact: LedgerContact) -> LedgerContact:
+        """A contact that was deleted can be restored; it is looked for once in a run."""
+        record_id = contact.record_id
+        if record_id is None or record_id in self._looked_again:
+            return contact
+        self._looked_again.add(record_id)
+        if self._links.survivors([record_id])[record_id] is None:
+            return contact
+        back = replace(self._ledger.contact(contact.person_id) or contact, gone=False, content_hash=None)
+        self._ledger.save_contact(back)
+        return back
+
+    def _is_empty(self, contact: LedgerContact, record: Mapping[str, Any]) -> bool:
+        properties = object_in(record.get("properties"))
+        if properties.get("hubspot_owner_id") or properties.get("num_associated_deals") not in {None, "", "0"}:
+            return False
+        values = {name: properties.get(name) for name in _STANDARD}
+        marks = {name: self._ledger.fingerprint(value) for name, value in values.items() if value}
+        if any(mark != contact.written.get(name) for name, mark in marks.items()):
+            return False
+        try:
+            return not any(self._api.has_associated(str(record["id"]), kind) for kind in _ACTIVITIES)
+        except (CredentialsError, RejectedError):
+            return False
+
+    def _marks(self, properties: Mapping[str, str]) -> dict[str, str]:
+        return {name: self._ledger.fingerprint(value) for name, value in properties.items()}
+
+
+def _new_contact(person: Person, taken: set[str]) -> _Draft:
+    standard = standard_properties(person)
+    free = [address for address in emails_of(person) if address not in taken]
+    standard = {name: value for name, value in standard.items() if name != "email"}
+    if free:
+        standard["email"] = free[0]
+    return _Draft(person, contact_properties(person), standard)
+
+
+def _is_projection(properties: Mapping[str, Any]) -> bool:
+    return properties.get(PROJECTION) == "true"
+
+
+def _addresses(properties: Mapping[str, Any]) -> list[str]:
+    texts = [properties.get("email"), *str(properties.get("hs_additional_emails") or "").split(";")]
+    return [text.strip().lower() for text in texts if isinstance(text, str) and text.strip()]

@@ -1,0 +1,111 @@
+"""Which contact a record id stands for now, and on which timeline a message is.
+
+People merge and delete contacts in HubSpot whenever they like. Single reads of a merged-away id lead to the survivor,
+batches and associations do not (documented: developers.hubspot.com/docs/api-reference/crm-contacts-v3/guide and
+/changelog/updated-merge-functionality-for-contacts-and-companies, read 2026-11), so an id that fails is looked up once
+and replaced everywhere in the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from mappings.errors import RejectedError
+from stores.ledger import Ledger, LedgerMessage
+from targets.hubspot.answers import object_in
+from targets.hubspot.api import COMMUNICATIONS, CONTACTS, HubSpotApi
+
+Pair = tuple[str, str]
+"""Communication id, contact id."""
+
+
+def deleted_in_hubspot() -> RejectedError:
+    """Why a message cannot be shown: somebody deleted its contact."""
+    return RejectedError(
+        "HubSpot: the person's contact was deleted there, so it is not made again. Restore the contact (or link the"
+        " person to another one) and replay this",
+        code="CONTACT_DELETED",
+    )
+
+
+class Links:
+    """Contacts and timelines of one HubSpot account."""
+
+    def __init__(self, api: HubSpotApi, ledger: Ledger) -> None:
+        self._api = api
+        self._ledger = ledger
+
+    def survivors(self, record_ids: Iterable[str]) -> dict[str, str | None]:
+        """The live contact behind each id, ``None`` when it was deleted; the ledger follows what is found."""
+        wanted = sorted(set(record_ids))
+        now: dict[str, str | None] = {}
+        for one in self._api.read_batch(CONTACTS, wanted, ["hs_merged_object_ids"]):
+            record_id = str(one["id"])
+            merged = object_in(one.get("properties")).get("hs_merged_object_ids") or ""
+            now |= {old.strip(): record_id for old in str(merged).split(";") if old.strip() in wanted}
+            now[record_id] = record_id
+        for record_id in wanted:
+            if record_id not in now:
+                found = self._api.fetch(CONTACTS, record_id, ["hs_object_id"])
+                now[record_id] = str(found["id"]) if found else None
+            survivor = now[record_id]
+            if survivor is None:
+                self._mark_gone(record_id)
+            elif survivor != record_id:
+                self._ledger.rename_record(record_id, survivor)
+        return {record_id: now[record_id] for record_id in wanted}
+
+    def attach(self, messages: Mapping[str, str]) -> tuple[dict[str, str], dict[str, RejectedError]]:
+        """Put communications on timelines: communication id -> contact id.
+
+        Returns:
+            Communication id -> the contact it is on now (a survivor, perhaps), and why the others are on none.
+        """
+        failed = dict(self._api.associate(list(messages.items())))
+        done = {one: contact for one, contact in messages.items() if one not in failed}
+        if not failed:
+            return done, {}
+        now = self.survivors(failed.values())
+        again = {one: survivor for one, contact in failed.items() if (survivor := now[contact]) is not None}
+        refused = dict(self._api.associate(list(again.items())))
+        errors: dict[str, RejectedError] = {}
+        for one in failed:
+            if one not in again:
+                errors[one] = deleted_in_hubspot()
+            elif one in refused:
+                errors[one] = RejectedError("HubSpot: the message could not be put on its contact's timeline")
+            else:
+                done[one] = again[one]
+        return done, errors
+
+    def move(self, messages: Sequence[LedgerMessage], contact_id: str, person_id: str) -> dict[str, RejectedError]:
+        """Take written messages to another contact's timeline; those that are there already only change person.
+
+        Returns:
+            Why a message (by its fingerprint) could not be moved; it stays where it was.
+
+        Repeats: harmless. The ledger is written last, so after a crash everything is done again.
+        """
+        waiting = {one.record_id: one for one in messages if one.record_id and one.contact_id != contact_id}
+        done, errors = self.attach(dict.fromkeys(waiting, contact_id)) if waiting else ({}, {})
+        old = [
+            (record_id, before)
+            for record_id, now in done.items()
+            if (entry := waiting[record_id]).contact_id
+            and (before := self._ledger.survivor(entry.contact_id)) not in {now, contact_id}
+        ]
+        self._api.dissociate(old)
+        moved = [replace(waiting[record_id], contact_id=now, person_id=person_id) for record_id, now in done.items()]
+        stayed = [replace(one, person_id=person_id) for one in messages if one.contact_id == contact_id]
+        self._ledger.save_messages([*moved, *stayed])
+        missing = [record_id for record_id in errors if self._is_deleted(record_id)]
+        self._ledger.save_messages([replace(waiting[record_id], state="gone") for record_id in missing])
+        return {waiting[record_id].message: errors[record_id] for record_id in errors if record_id not in missing}
+
+    def _is_deleted(self, communication_id: str) -> bool:
+        return self._api.fetch(COMMUNICATIONS, communication_id, ["hs_object_id"]) is None
+
+    def _mark_gone(self, record_id: str) -> None:
+        for contact in self._ledger.contacts_of_record(record_id):
+            self._ledger.save_contact(replace(contact, gone=True))
