@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from singer_sdk.exceptions import ConfigValidationError
+from werkzeug.routing import Rule
 
 from mappings.errors import CredentialsError, RateLimitedError, UnavailableError
 from mappings.records import Receipt, Record
 from mappings.settings import PluginSettings
-from sandbox.base import Fault, Route, SandboxApp, SandboxServer, json_response
+from sandbox.base import Fault, SandboxApp, SandboxServer, json_response
 from taps.base import Checkpoint, HttpSession, OneThreadTap
 
 RunTap = Callable[[Any], list[dict[str, Any]]]
@@ -162,8 +163,8 @@ def test_a_record_parked_by_a_tap_keeps_its_reason(state_url: str) -> None:
 class NumbersApp(SandboxApp):
     """Answers GET /numbers."""
 
-    def routes(self) -> list[Route]:
-        return [Route("/numbers", endpoint=lambda request: json_response({"data": [1, 2]}), methods=["GET"])]
+    def routes(self) -> list[Rule]:
+        return [Rule("/numbers", endpoint=lambda request: json_response({"data": [1, 2]}), methods=["GET"])]
 
 
 @pytest.fixture
@@ -179,10 +180,8 @@ def session(server: SandboxServer, **options: Any) -> HttpSession:
 def test_retry_after_is_honoured_and_then_the_call_succeeds(
     numbers: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import backoff._sync
-
     waited: list[float] = []
-    monkeypatch.setattr(backoff._sync.time, "sleep", waited.append)
+    monkeypatch.setattr("backoff._sync.time.sleep", waited.append)
     numbers.app.faults.append(Fault("/numbers", status=429, headers={"Retry-After": "7"}))
     assert session(numbers).fetch_json("/numbers") == {"data": [1, 2]}
     assert waited == [7.0]
@@ -191,9 +190,7 @@ def test_retry_after_is_honoured_and_then_the_call_succeeds(
 def test_a_server_error_is_tried_again_a_bounded_number_of_times(
     numbers: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import backoff._sync
-
-    monkeypatch.setattr(backoff._sync.time, "sleep", lambda _: None)
+    monkeypatch.setattr("backoff._sync.time.sleep", lambda _: None)
     numbers.app.faults.append(Fault("/numbers", status=503, times=100))
     with pytest.raises(UnavailableError):
         session(numbers, max_tries=3).fetch_json("/numbers")

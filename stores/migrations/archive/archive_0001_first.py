@@ -3,6 +3,8 @@
 Ids and addresses are fingerprints, records are encrypted; plain are only times, kinds and our own person ids.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -160,7 +162,7 @@ def upgrade() -> None:
     )
 
 
-def _exported() -> tuple[sa.Column, ...]:
+def _exported() -> tuple[sa.Column[Any], ...]:
     """What every exported row has: its place in the sequence, what it said last, and the encrypted record."""
     return (
         sa.Column("sequence", sa.BigInteger, nullable=False),
