@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 
+from console.sending import PolicySettings
 from mappings.platforms import load_platforms
 from mappings.schema import singer_schema
 
@@ -150,6 +151,7 @@ def settings_models() -> dict[str, list[tuple[str, type[BaseModel]]]]:
         kind, _, slug = name.partition("-")
         page = {"tap": f"taps/{slug}.md", "target": f"targets/{slug}.md", "map": "identity/README.md"}[kind]
         pages.setdefault(page, []).append((name, cls.settings_model))
+    pages["targets/outbox.md"].append(("onethread send", PolicySettings))
     for slug, platform in load_platforms().items():
         if platform.tap.partition(".")[0] != "taps":
             continue  # another package documents its own
