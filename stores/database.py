@@ -80,6 +80,10 @@ class Database:
                 self._connection.execute("ROLLBACK")
             raise
 
+    def __del__(self) -> None:
+        if hasattr(self, "_connection"):  # a file that is not there raises in __init__
+            self._connection.close()
+
     def _is_writing(self) -> bool:
         return self._connection.in_transaction
 
@@ -179,7 +183,7 @@ def _migrate(path: Path, name: str, head: str) -> None:
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
-    from sqlalchemy import create_engine
+    from sqlalchemy import create_engine, event
     from sqlalchemy.pool import NullPool
 
     if path.exists() and _revision(path, name) == head:
@@ -189,6 +193,10 @@ def _migrate(path: Path, name: str, head: str) -> None:
     config.set_main_option("version_locations", str(_MIGRATIONS / name))
     config.set_main_option("path_separator", "os")
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    # Python's sqlite3 commits before each CREATE by itself, and a process killed between two of them would leave a
+    # schema that is neither old nor new. With its own transactions off, the whole migration is one.
+    event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     old_umask = os.umask(0o077)
     try:
         with engine.begin() as connection:

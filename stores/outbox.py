@@ -29,6 +29,9 @@ OutboxState = Literal[
 _RANK = {"queued": 0, "sending": 1, "unknown": 2, "accepted": 3, "sent": 4, "delivered": 5, "read": 6}
 """How far a reply got. A status never moves it back (webhooks come late and out of order)."""
 
+IN_DOUBT = "in_doubt"
+"""The code of a cancelled reply that may have been sent all the same."""
+
 _FOLLOWED = timedelta(days=30)
 """How long a status is waited for; mail never gets one. Assumed: no platform tells anything later."""
 
@@ -120,8 +123,8 @@ class Outbox:
         return self._list("state = 'queued' AND not_before_epoch > ?", (time.time(),), 10_000)
 
     def unsettled(self) -> list[OutboxReply]:
-        """Replies whose outcome is not known, oldest first."""
-        return self._list("state = 'unknown'", (), 10_000)
+        """Replies whose outcome is not known, oldest first; also those that a person gave up in that state."""
+        return self._list("state = 'unknown' OR (state = 'cancelled' AND code = ?)", (IN_DOUBT,), 10_000)
 
     def under_way(self) -> list[OutboxReply]:
         """Replies that the platform took lately and whose end is not known yet, oldest first."""
@@ -186,8 +189,8 @@ class Outbox:
     def accept(self, token: str, message_key: str, sent_at: datetime) -> None:
         """The platform took it at `sent_at`, and this is its message.
 
-        Evidence may come late: for a reply that is queued again because a person said that it was not sent, and for one
-        of which a person said that it was. Repeats: harmless.
+        Evidence may come late: for a reply that a person gave up or queued again, and for one of which a person said
+        that it was sent. Repeats: harmless.
         """
         with self._database.transaction() as database:
             row = database.query_one("SELECT * FROM reply WHERE token = ?", (token,))
@@ -197,7 +200,8 @@ class Outbox:
             outcome |= {"message_key": message_key, "sent_at": _text(sent_at)}
             database.execute(
                 "UPDATE reply SET state = 'accepted', outcome = ?, code = NULL, reason = NULL, actor = 'nobody',"
-                " changed_at = ?, told = 0 WHERE token = ? AND state IN ('queued', 'sending', 'unknown', 'accepted')",
+                " changed_at = ?, told = 0 WHERE token = ?"
+                " AND state IN ('queued', 'sending', 'unknown', 'accepted', 'cancelled')",
                 (self._codec.encrypt_json(outcome), _now(), token),
             )
 
@@ -242,9 +246,10 @@ class Outbox:
         with self._database.transaction() as database:
             return (
                 database.execute(
-                    "UPDATE reply SET state = ?, reason = 'decided by a person', actor = 'nobody', changed_at = ?,"  # noqa: S608
+                    "UPDATE reply SET code = CASE WHEN ? = 'cancelled' AND state = 'unknown' THEN ? END,"  # noqa: S608
+                    " state = ?, reason = 'decided by a person', actor = 'nobody', changed_at = ?,"
                     f" not_before_epoch = 0, told = 0 WHERE token = ? AND state IN ({marks})",
-                    (state, _now(), token, *was),
+                    (state, IN_DOUBT, state, _now(), token, *was),
                 )
                 == 1
             )

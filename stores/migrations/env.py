@@ -7,6 +7,7 @@ context.configure(
     version_table=context.config.attributes["version_table"],
     target_metadata=None,
     render_as_batch=True,
+    transactional_ddl=True,
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ import pytest
 from mappings.errors import SettingsError
 from stores.control import Facts, Pauses, Tokens
 from stores.database import Stores, folder_of
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -112,3 +117,18 @@ def test_a_fact_is_kept(stores: Stores, state_url: str) -> None:
     Facts(stores).save("hubspot:1:communication_key", "property")
     assert Facts(Stores(state_url)).load("hubspot:1:communication_key") == "property"
     assert Facts(stores).load("other") is None
+
+
+KILLED_WHILE_MIGRATING = """
+import os, signal, sys
+from alembic import op
+op.create_index = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+from stores.database import Stores
+Stores(sys.argv[1]).database("archive")
+"""
+
+
+def test_a_process_killed_while_migrating_leaves_a_store_that_the_next_one_can_open(state_url: str) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_MIGRATING, state_url], check=False, cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert Stores(state_url).database("archive").query("SELECT version_num FROM alembic_version_archive")
