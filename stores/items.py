@@ -94,7 +94,8 @@ class Items:
         """How many events only polling has seen, by platform: what the webhook missed."""
         where, parameters = (" AND platform = ?", [platform]) if platform else ("", [])
         rows = self._database.query(
-            f"SELECT platform, COUNT(*) AS n FROM item WHERE delivery_id IS NULL{where} GROUP BY platform",  # noqa: S608
+            f"SELECT platform, COUNT(*) AS n FROM item WHERE delivery_id IS NULL AND kind <> 'profile'{where}"  # noqa: S608
+            " GROUP BY platform",
             parameters,
         )
         return {row["platform"]: row["n"] for row in rows}

@@ -29,12 +29,13 @@ from mappings.from_messenger import (
     MessengerContext,
     message_from_messenger_poll,
     moment_of_graph,
+    profile_from_messenger,
     records_from_messenger,
 )
-from mappings.records import Record
+from mappings.records import Message, Record
 from stores.items import Items, Sighting
 from taps.base import Checkpoint, HttpSession
-from taps.deliveries import DeliverySettings, DeliveryTap
+from taps.deliveries import DeliverySettings, DeliveryTap, Outcome
 from taps.webhooks import messenger
 from taps.webhooks.items import Item
 
@@ -42,6 +43,7 @@ _LIMIT_CODES = frozenset({"4", "17", "32", "613", "80001", "80006"})
 _TRANSIENT_CODES = frozenset({"1", "2"})
 _CREDENTIAL_CODES = frozenset({"10", "102", "190", *map(str, range(200, 300))})
 _DETAILED = 20
+_PROFILES_A_RUN = 100  # names are worth a call each, not a rate limit
 _POLLED = "polled"
 _MESSAGE_FIELDS = "id,created_time,from,to,message,attachments,reply_to"
 # A webhook on its way is not a missed one.
@@ -134,6 +136,10 @@ class TapMessenger(DeliveryTap[MessengerSettings]):
     platform = "messenger"
     settings_model = MessengerSettings
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._writers: dict[str, None] = {}
+
     def split(self, body: bytes) -> list[Item]:
         """See `taps.webhooks.messenger.split`."""
         return messenger.split(body)
@@ -158,6 +164,17 @@ class TapMessenger(DeliveryTap[MessengerSettings]):
         """The page id."""
         return item.payload.get("page_id")
 
+    def emit(self, outcome: Outcome) -> Iterator[Record]:
+        """The records of one event; remembers who wrote, for a webhook does not say their names."""
+        for record in super().emit(outcome):
+            if (
+                isinstance(record, Message)
+                and record.direction == "inbound"
+                and record.account == self.settings.page_id
+            ):
+                self._writers.update(dict.fromkeys(one.value for one in record.handles if one.kind == "messenger_psid"))
+            yield record
+
     def now(self) -> datetime:
         """The time that the look back is counted from."""
         return datetime.now(UTC)
@@ -180,6 +197,7 @@ class TapMessenger(DeliveryTap[MessengerSettings]):
             return
         started_at = self.now()
         pass_number = int(self.cursor.get("poll_pass", 0)) + 1
+        yield from self._profiles(items, pass_number, started_at)
         missed = conversations = 0
         try:
             for conversation_id in self._changed_conversations(self._look_back(started_at)):
@@ -195,6 +213,22 @@ class TapMessenger(DeliveryTap[MessengerSettings]):
             return
         self.logger.info("looked at %d conversations: the webhook missed %d messages", conversations, missed)
         yield Checkpoint({"poll_pass": pass_number, "reconciled_to": started_at.isoformat()})
+
+    def _profiles(self, items: Items, pass_number: int, now: datetime) -> Iterator[Record]:
+        """The names of those who wrote and were not asked for before; a page without that permission has none."""
+        page_id, source = str(self.settings.page_id), f"poll:{pass_number}"
+        for psid in list(self._writers)[:_PROFILES_A_RUN]:
+            asked = Sighting(self.item_key(page_id, f"profile {psid}"), "profile", source, pass_number, now)
+            if not items.claim_polled(self.platform, [asked])[0]:
+                continue
+            try:
+                answer = self._graph.fetch_json(psid, {"fields": "first_name,last_name,profile_pic"})
+                profile = profile_from_messenger(answer, page_id, psid, observed_at=now, raw_ref=source)
+            except (RejectedError, CredentialsError, RateLimitedError, UnavailableError, PayloadError) as error:
+                self.logger.info("names cannot be read now: %s", type(error).__name__)
+                return
+            if profile is not None:
+                yield profile
 
     def _look_back(self, now: datetime) -> datetime:
         """From when on to look: the last hours, or since the last complete pass if that is longer ago."""

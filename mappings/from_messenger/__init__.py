@@ -28,6 +28,7 @@ from mappings.from_messenger.account_links import handle_of_authorization_code, 
 from mappings.from_messenger.codes import FILES, IGNORED, LIKES, REACTIONS, SHARES
 from mappings.from_messenger.event import CHANNEL, Event, MessengerContext
 from mappings.from_messenger.poll import message_from_messenger_poll, moment_of_graph
+from mappings.from_messenger.profiles import profile_from_messenger
 from mappings.ids import change_key
 from mappings.platforms import Platform
 from mappings.records import Attachment, Handle, MessageChange, MessageKind, Receipt, ReceiptStatus, Record
@@ -37,6 +38,7 @@ __all__ = [
     "MessengerContext",
     "message_from_messenger_poll",
     "moment_of_graph",
+    "profile_from_messenger",
     "records_from_messenger",
     "sign_authorization_code",
 ]

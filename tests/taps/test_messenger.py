@@ -152,6 +152,33 @@ def test_a_webhook_that_comes_late_takes_the_message_off_the_count(
     assert Items(stores).missed() == {}
 
 
+def profiles_of(messages: list[dict[str, Any]]) -> list[str]:
+    records = [one["record"] for one in messages if one.get("stream") == "evidence" and "record" in one]
+    return [one["profile"]["name"] for one in records if one["method"] == "profile"]
+
+
+def test_the_name_of_somebody_who_wrote_is_asked_for_once(
+    make_tap: Make, page: MessengerApp, source: WebhookSource, run_tap: RunTap
+) -> None:
+    ada = page.add_person("Ada", "Example")
+    source.deliver(webhook_of(page, ada, page.text(ada, "one"), "one"))
+    first = run_tap(make_tap())
+    assert profiles_of(first) == ["Ada Example"]
+    source.deliver(webhook_of(page, ada, page.text(ada, "two"), "two"))
+    assert profiles_of(run_tap(make_tap(state_of(first)))) == []
+
+
+def test_a_page_that_may_not_read_names_goes_on_without_them(
+    make_tap: Make, page: MessengerApp, source: WebhookSource, run_tap: RunTap
+) -> None:
+    page.profile_access = False
+    ada = page.add_person("Ada", "Example")
+    source.deliver(webhook_of(page, ada, page.text(ada, "one"), "one"))
+    messages = run_tap(make_tap())
+    assert profiles_of(messages) == []
+    assert [one["text"] for one in messages_of(messages)] == ["one"]
+
+
 def test_what_the_staff_wrote_in_the_inbox_is_found(make_tap: Make, page: MessengerApp, run_tap: RunTap) -> None:
     ada = page.add_person("Ada", "Example")
     page.text(ada, "Hello")
