@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from stores.graph import Graph
-
+from mappings.errors import PayloadError
 from mappings.records import Reply
+from stores.graph import Graph
 from stores.outbox import Outbox
 from targets.base import CanonicalSink, OneThreadTarget, TargetSettings
 
@@ -22,6 +22,17 @@ class RepliesSink(CanonicalSink[Reply]):
 
     def write(self, records: list[Reply]) -> None:
         """One transaction for the batch."""
+        try:
+            self._add(records)
+        except (PayloadError, ValueError):
+            # One reply (a key that we did not make) spoils the transaction: it is found and put aside.
+            for record in records:
+                try:
+                    self._add([record])
+                except (PayloadError, ValueError) as error:
+                    self.park(record, error)
+
+    def _add(self, records: list[Reply]) -> None:
         graph = Graph(self.target.stores)
         new = Outbox(self.target.stores).add(
             records, same_person=lambda one, other: graph.current(one) == graph.current(other)

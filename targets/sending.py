@@ -29,7 +29,7 @@ from mappings.records import Handle, Message, Purpose, Receipt
 from stores.archive import Archive
 from stores.database import Stores
 from stores.graph import Graph
-from stores.outbox import Outbox, OutboxReply
+from stores.outbox import IN_DOUBT, Outbox, OutboxReply
 from targets.senders.base import Outgoing, Sender
 
 logger = logging.getLogger(__name__)
@@ -349,6 +349,8 @@ class Dispatcher:
         status: Literal["queued", "accepted", "sent", "delivered", "read", "failed", "refused", "unknown"]
         if one.state == "cancelled":
             status, code, reason = "refused", "cancelled", "A person decided not to send it."
+            if one.code == IN_DOUBT:
+                status, reason = "unknown", "A person gave it up; it may have been sent."
         else:
             status = "queued" if one.state == "sending" else one.state
         outgoing = one.outgoing or {}
