@@ -109,20 +109,25 @@ class ConsoleApp:
         endpoint, arguments = self._map.bind_to_environ(request.environ).match()
         return endpoint(request, **arguments)  # type: ignore[no-any-return]
 
+    def _listed(self, archive: Archive, search: str = "", offset: int = 0) -> dict[str, Any]:
+        """A page of people, and where the next one begins."""
+        people = archive.people(search or None, unanswered_first=True, limit=_PAGE + 1, offset=offset)
+        more = offset + _PAGE if len(people) > _PAGE else None
+        return {"people": people[:_PAGE], "search": search, "more": more}
+
     def _waiting(self, request: Request) -> Response:
         del request
         archive = Archive(self._stores)
-        people = archive.people(unanswered_first=True, limit=_PAGE)
-        return self._page("waiting.html", people=people, chosen=None, search="", **self._figures(archive))
+        return self._page("waiting.html", chosen=None, **self._listed(archive), **self._figures(archive))
 
     def _people(self, request: Request) -> Response:
         archive = Archive(self._stores)
         search = request.args.get("q", "").strip()[:200]
         offset = min(max(0, request.args.get("from", 0, type=int)), 1_000_000)
-        people = archive.people(search or None, unanswered_first=True, limit=_PAGE, offset=offset)
+        listed = self._listed(archive, search, offset)
         if request.headers.get("HX-Target") == "people":
-            return self._page("people.html", people=people, chosen=None, search=search)
-        return self._page("waiting.html", people=people, chosen=None, search=search, **self._figures(archive))
+            return self._page("people.html", chosen=None, **listed)
+        return self._page("waiting.html", chosen=None, **listed, **self._figures(archive))
 
     def _person(self, request: Request, person_id: str) -> Response:
         archive, graph = Archive(self._stores), Graph(self._stores)
@@ -139,8 +144,7 @@ class ConsoleApp:
             "person.html",
             person=person,
             chosen=person_id,
-            search=search,
-            people=archive.people(search or None, unanswered_first=True, limit=_PAGE),
+            **self._listed(archive, search),
             days=_by_day(messages),
             known=known,
             conversations=archive.conversations_of(person_id),

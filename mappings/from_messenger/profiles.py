@@ -39,7 +39,7 @@ def profile_from_messenger(
     return Evidence(
         evidence_key=evidence_key("messenger", page_id, "profile", psid),
         method="profile",
-        strength="claimed",
+        strength="verified",
         channel="messenger",
         account=page_id,
         handles=[Handle(kind="messenger_psid", scope=page_id, value=psid)],

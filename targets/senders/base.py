@@ -79,7 +79,7 @@ class Accepted:
 class SenderSettings(BaseSettings):
     """Base of sender settings: read from ``ONETHREAD_<SLUG>_*`` and ``.env``."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
 
 class Sender(Protocol):
