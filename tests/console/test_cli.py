@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 import pytest
-import yaml
 from click.testing import CliRunner, Result
+from ruamel.yaml import YAML
 
 import console.sending
 from console.cli import main
@@ -97,7 +97,7 @@ def test_init_writes_a_project_and_says_what_is_next() -> None:
     assert result.exit_code == 0
     assert {path.name for path in Path("shop").iterdir()} == FILES
     assert [line.split()[0] for line in result.output.splitlines()] == ["written"] * len(FILES) + ["next:"]
-    assert {job["name"] for job in yaml.safe_load(Path("shop/meltano.yml").read_text())["jobs"]} >= {"inbound"}
+    assert {job["name"] for job in YAML(typ="safe").load(Path("shop/meltano.yml").read_text())["jobs"]} >= {"inbound"}
     values = [line for line in Path("shop/.env.example").read_text().splitlines() if line and not line.startswith("#")]
     assert values == []
 
