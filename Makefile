@@ -13,14 +13,14 @@ help:
 	@echo "make generate   rewrite meltano.yml, .env.example and the tables in the pages"
 	@echo "make golden     rewrite the golden files; read the difference"
 	@echo "make lock       renew requirements.lock"
-	@echo "make system     install Dovecot and Chromium where apt-get is to be had (e-mail and browser tests)"
+	@echo "make system     install Dovecot and smtp-sink where apt-get is to be had (e-mail in the demo and the tests)"
 
 setup: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $(STAMP)
 

@@ -193,9 +193,10 @@ def _perform(theatre: Theatre, say: Callable[[str], None]) -> None:
         for one in known[:3]:
             app.read(one)
     _flush(theatre)
-    say("confirmations came back; running `inbound` and `replies` once more")
+    say("confirmations came back; running `inbound`, `send` and `deliver`")
     _check(theatre.run("run", "inbound", log="jobs"), "inbound", folder)
-    _check(theatre.run("run", "replies", log="jobs"), "replies", folder)
+    _check(theatre.run("send", log="jobs"), "send", folder)
+    _check(theatre.run("run", "deliver", log="jobs"), "deliver", folder)
 
 
 def _agent_answers(theatre: Theatre) -> None:

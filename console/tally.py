@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -62,20 +61,14 @@ def tally(heard: Sequence[Heard], communications: Sequence[Mapping[str, Any]]) -
         communications: HubSpot's, each with ``properties`` and the ids of its contacts under ``contacts``.
     """
     rows = [_Row.of(one) for one in communications if one["contacts"]]
-    taken: Counter[int] = Counter()
+    free = set(range(len(rows)))
     found = lost = doubled = 0
-    for message in sorted(heard, key=lambda one: one.words is None):
-        if message.words is not None:
-            matches = [number for number, row in enumerate(rows) if message.words in row.body]
-        else:
-            matches = [
-                number for number, row in enumerate(rows) if not taken[number] and abs(row.at - message.at) < 1.0
-            ][:1]
-        for number in matches:
-            taken[number] += 1
+    for message in sorted(heard, key=lambda one: one.words is None):  # those with words take their entries first
+        matches = [number for number in sorted(free) if rows[number].tells(message)]
+        free -= set(matches)
         found += bool(matches)
         lost += not matches
-        doubled += max(0, len(matches) - 1)
+        doubled += max(0, sum(len(rows[number].contacts) for number in matches) - 1)
     channels: dict[str, set[str]] = {}
     for row in rows:
         for contact in row.contacts:
@@ -86,6 +79,11 @@ def tally(heard: Sequence[Heard], communications: Sequence[Mapping[str, Any]]) -
     )  # fmt: skip
 
 
+_CHANNELS = {"WhatsApp": "whatsapp", "Messenger": "messenger", "E-mail": "email"}
+_SAME_MOMENT_SECONDS = 2.0
+"""WhatsApp and mail tell whole seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """One timeline entry, as HubSpot holds it."""
@@ -94,6 +92,13 @@ class _Row:
     at: float
     contacts: tuple[str, ...]
     channel: str
+    inbound: bool
+
+    def tells(self, message: Heard) -> bool:
+        """Whether this entry is that message of the customer."""
+        if not self.inbound or self.channel != message.channel or abs(self.at - message.at) >= _SAME_MOMENT_SECONDS:
+            return False
+        return message.words is None or message.words in self.body
 
     @classmethod
     def of(cls, communication: Mapping[str, Any]) -> _Row:
@@ -101,5 +106,6 @@ class _Row:
         body = html.unescape(str(properties.get("hs_communication_body") or ""))
         moment = str(properties["hs_timestamp"])
         at = float(moment) / 1000 if moment.isdigit() else datetime.fromisoformat(moment).timestamp()
-        channel = next((name for name in ("WhatsApp", "Messenger", "E-mail") if name in body[:200]), "?")
-        return cls(body, at, tuple(communication["contacts"]), channel)
+        heading = body[:300].partition("</p>")[0]
+        channel = next((slug for name, slug in _CHANNELS.items() if name in heading), "?")
+        return cls(body, at, tuple(communication["contacts"]), channel, "→ us" in heading)

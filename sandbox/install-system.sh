@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs the real parts that some tests and the demo's e-mail use: Dovecot (IMAP) and Chromium (screenshots).
+# Installs the real parts that some tests and the demo's e-mail use: Dovecot (IMAP) and Postfix's smtp-sink.
 # Needs apt-get and the right to use it; without them it says so and the tests that need the parts say why they skip.
 set -u
 missing=""
 command -v dovecot >/dev/null 2>&1 || [ -x /usr/sbin/dovecot ] || missing="$missing dovecot-imapd dovecot-lmtpd"
-command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+command -v smtp-sink >/dev/null 2>&1 || [ -x /usr/sbin/smtp-sink ] || missing="$missing postfix"
 [ -z "$missing" ] && exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
   echo "install by hand:$missing (no apt-get here)"
