@@ -21,14 +21,12 @@ from console.demo import Theatre
 from console.generate import meltano_yml, plugin_classes
 from console.tally import Heard, Tally, heard_on_messenger, heard_on_whatsapp, tally
 from mappings.errors import OneThreadError
-from mappings.from_messenger import sign_authorization_code
 from mappings.settings import load_settings
 from sandbox.cast import Stage
 from stores.database import Stores
 from stores.parked import Parked
 from targets.hubspot import HubSpotTargetSettings, setup_hubspot
 
-LINK_SECRET = "an account link secret"
 _READING = ("/search", "/batch/read", "/details")
 
 
@@ -51,7 +49,6 @@ class Shop:
         self.folder: Path = folder
         self.theatre = Theatre(folder, stack)
         self.environment = self.theatre.environment
-        self.environment["ONETHREAD_MESSENGER_ACCOUNT_LINK_SECRET"] = LINK_SECRET
         self.state_url = self.environment["ONETHREAD_STATE_URL"]
         self.hubspot, self.whatsapp, self.messenger = (
             self.theatre.hubspot, self.theatre.whatsapp, self.theatre.messenger,
@@ -147,12 +144,6 @@ class Shop:
     def parked(self) -> list[tuple[str, str]]:
         """(part, reason) of what is parked."""
         return [(item.part, item.reason) for item in Parked(self.stores).list(limit=10_000)]
-
-    # People
-
-    def link_account(self, person: str, identity: str) -> None:
-        """A person on Messenger logs in at the shop, whose login page signs who that was."""
-        self.messenger.link_account(person, sign_authorization_code(identity, LINK_SECRET))
 
     # Plugins in a shell pipe
 

@@ -187,7 +187,7 @@ def test_a_merge_that_hubspot_interrupts_ends_with_one_contact(crowded: Shop) ->
     shop.read_in()
     assert deliver_until_done(shop) == 0
     assert shop.tally().persons == 6
-    shop.link_account(noor, "phone:+12025550130")
+    shop.stage.link(noor, "phone:+12025550130")
     shop.flush()
     shop.read_in()
     shop.hubspot.faults += [

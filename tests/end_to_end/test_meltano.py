@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from mappings.to_hubspot import REPLY_DETAIL, REPLY_STATUS
+from sandbox.cast import LOGIN_SECRET
 from stores.archive import Archive
-from tests.end_to_end.shop import LINK_SECRET, Shop, files_with, kill_group, open_shop, wait_for
+from tests.end_to_end.shop import Shop, files_with, kill_group, open_shop, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -51,7 +52,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         on_messenger = shop.messenger.add_person("Mia", "Rossi")
         shop.whatsapp.text(on_whatsapp, QUESTIONS[0])
         shop.messenger.text(on_messenger, QUESTIONS[1])
-        shop.link_account(on_messenger, f"phone:{PHONE}")
+        shop.stage.link(on_messenger, f"phone:{PHONE}")
         shop.flush()
         codes = [shop.meltano("run", job) for job in ("contacts", "inbound", "deliver")]
         answer = {
@@ -113,7 +114,7 @@ def test_meltano_keeps_a_state_for_each_pipe(story: Story) -> None:
 def test_no_secret_text_or_address_is_in_a_log_or_in_any_file_after_the_runs(story: Story) -> None:
     shop = story.shop
     canaries = [
-        *QUESTIONS, ANSWER, PHONE, PHONE[1:], EMAIL, "US.mia1rossi", "Rossi", LINK_SECRET,
+        *QUESTIONS, ANSWER, PHONE, PHONE[1:], EMAIL, "US.mia1rossi", "Rossi", LOGIN_SECRET,
         *(
             shop.environment[f"ONETHREAD_{name}"]
             for name in (

@@ -59,7 +59,7 @@ def rounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rounds]:
         shop.whatsapp.text(on_whatsapp, "Any news?", reply_to=question)
         shop.whatsapp.react(on_whatsapp, question)
         shop.messenger.text(on_messenger, "Me again, on Messenger")
-        shop.link_account(on_messenger, "phone:+12025550101")
+        shop.stage.link(on_messenger, "phone:+12025550101")
         shop.flush()
         first = [shop.pipe(*one) for one in PIPES]
         held, writes, high_water = shop.hubspot_holds(), shop.hubspot_writes(), Archive(shop.stores).high_water()
