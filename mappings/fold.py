@@ -10,6 +10,7 @@ sighting per source and tells the merged one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -17,7 +18,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from pydantic_core import to_jsonable_python
 
-from mappings import policy
+from mappings import ids, policy
 from mappings.records import (
     ArchivedMessage,
     Consent,
@@ -34,7 +35,7 @@ from mappings.records import (
 SOURCES: tuple[str, ...] = ("webhook", "poll", "send", "import")
 """Who is believed first when sources contradict each other."""
 
-OURS_FIRST: tuple[str, ...] = ("reply_key", "reply_token", "author_name", "author_kind")
+OURS_FIRST: tuple[str, ...] = ("reply_key", "reply_token", "author_name", "author_kind", "text")
 """What our own sending knows better than the platform's echo of it."""
 
 PLATFORM_TIME_FIRST: tuple[str, ...] = ("webhook", "poll", "import", "send")
@@ -103,6 +104,27 @@ def join_sightings(sightings: Iterable[Message]) -> list[Message]:
     return [joined[source] for source in SOURCES if source in joined]
 
 
+def is_same_mail(one: Message, other: Message) -> bool:
+    """Whether two sightings under one Message-ID are one mail.
+
+    Senders choose these ids, so two mails can share one: from a faulty program, or from somebody who wants a mail to
+    take another's place. Copies of one mail agree in who wrote to whom, when, and what; of what we sent (only we know
+    the token) the copy in Sent may read differently. A mail that was too large to fetch has no words to compare.
+    """
+    if one.reply_token is not None or other.reply_token is not None:
+        return one.reply_token == other.reply_token
+    if _mail_identity(one)[:-1] != _mail_identity(other)[:-1]:
+        return False
+    return bool({"oversized"} & {*one.flags, *other.flags}) or _mail_identity(one)[-1] == _mail_identity(other)[-1]
+
+
+def key_of_another_mail(mail: Message) -> str:
+    """The key for a mail whose Message-ID another mail has: the same whenever the same mail is read again."""
+    parts = ids.parse_message_key(mail.message_key)
+    digest = hashlib.sha256(json.dumps(_mail_identity(mail), sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return ids.message_key(parts.channel, parts.account, f"{parts.platform_message_id}#{digest}")
+
+
 def merge_sightings(joined: Sequence[Message]) -> Message:
     """The one message that joined sightings (see `join_sightings`) tell together."""
     best = joined[0]
@@ -157,6 +179,21 @@ def fold_message(
     values |= _status_of(message, receipts, reply_receipts, watermarks)
     # A copy costs a quarter of a construction, and all values were validated when they came in.
     return _BLANK.model_copy(update=vars(message) | values)
+
+
+def _mail_identity(mail: Message) -> tuple[Any, ...]:
+    """What every copy of a mail shares, its words last."""
+    content = mail.content or {}
+    words = (mail.text, [(one.kind, one.filename, one.size_bytes) for one in mail.attachments])
+    return (
+        mail.direction,
+        mail.handles[0].key if mail.handles else None,
+        content.get("to"),
+        content.get("cc"),
+        content.get("date_header") or mail.sent_at,
+        mail.subject,
+        words,
+    )
 
 
 def is_unsent(changes: Iterable[MessageChange]) -> bool:

@@ -39,6 +39,7 @@ def fold_messages(
     writing: Writing, messages: Sequence[Message], changes: Sequence[MessageChange], receipts: Sequence[Receipt]
 ) -> None:
     """Take what came and bring every message that it touches, known or new, up to date."""
+    messages = _mails_apart(writing, messages)
     new: dict[str, list[Message]] = {}
     for message in messages:
         new.setdefault(writing.mark(message.message_key), []).append(message)
@@ -161,6 +162,27 @@ def read_message(codec: Codec, body: bytes, person_id: str | None) -> ArchivedMe
 def token_mark(writing: Writing, token: str) -> str:
     """The fingerprint of a reply's token."""
     return writing.mark(f"token|{token}")
+
+
+def _mails_apart(writing: Writing, messages: Sequence[Message]) -> Sequence[Message]:
+    """The messages, where a mail under the Message-ID of another mail has a key of its own.
+
+    Which of them keeps the plain key is decided by which came first.
+    """
+    marks = {writing.mark(message.message_key) for message in messages if message.thread_ids}
+    known: dict[str, list[Message]] = {}
+    for row in writing.select("SELECT message_mark, body FROM message WHERE message_mark IN [keys]", marks):
+        known[row["message_mark"]] = [Message.model_validate(one) for one in writing.unseal(row["body"])["seen"]]
+    apart = []
+    for message in messages:
+        if message.thread_ids:
+            same = known.setdefault(writing.mark(message.message_key), [])
+            if same and not any(fold.is_same_mail(message, one) for one in same):
+                message = message.model_copy(update={"message_key": fold.key_of_another_mail(message)})
+            else:
+                same.append(message)
+        apart.append(message)
+    return apart
 
 
 def _save_watermarks(writing: Writing, receipts: Sequence[Receipt]) -> set[str]:

@@ -1,18 +1,17 @@
 """Input that we did not write, from the wire to the contact's timeline: Meta's own webhook examples and real mail.
 
 Both are looked for in the folder that ONETHREAD_DATA names (see its SOURCES.txt) and are no part of this repository.
-On a platform an id is given once; the authors of these examples used some twice. Where one comes again, it is made a
-different one here, so that each example stands for a message of its own. Nothing else in them is touched.
+WhatsApp gives an id once; the authors of its examples used some twice. Where one comes again, it is made a different
+one here, so that each example stands for a message of its own. The mails are untouched; some share a Message-ID.
 """
 
 from __future__ import annotations
 
-import email.parser
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,9 @@ import pytest
 import requests
 
 from console.demo import MAILBOX
+from mappings.from_email import EmailContext, records_from_email
 from mappings.ids import message_key
+from mappings.records import ArchivedMessage, Message
 from mappings.to_hubspot import MESSAGE_KEY, communication_reference
 from sandbox.mail import MailSandbox
 from sandbox.meta import signature
@@ -51,11 +52,13 @@ class Arrived:
     Attributes:
         keys: name of each example -> the key that its message must have.
         changed: names of examples that change a message and are none themselves.
+        archived: how many messages the archive has; 0 where nobody counted.
     """
 
     shop: Shop
     keys: dict[str, str] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
+    archived: int = 0
     runs: list[Piped] = field(default_factory=list)
     writes: list[dict[str, int]] = field(default_factory=list)
 
@@ -126,18 +129,35 @@ def mails(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arrived]:
     """Every mail, delivered by LMTP into Dovecot."""
     with open_shop(tmp_path_factory.mktemp("mails") / "shop") as shop:
         arrived = Arrived(shop)
-        taken: set[str] = set()
         assert shop.theatre.mail is not None
         for path in _MAILS:
-            raw = path.read_bytes()
-            header = email.parser.BytesHeaderParser().parsebytes(raw)["Message-ID"]
-            platform_id = re.sub(r"\s", "", str(header)).strip("<>")
-            different = fresh(platform_id, taken)
-            raw = raw.replace(f"<{platform_id}>".encode(), f"<{different}>".encode(), 1)
-            arrived.keys[path.name] = message_key("email", MAILBOX, different)
-            shop.theatre.mail.deliver(raw, MAILBOX)
+            shop.theatre.mail.deliver(path.read_bytes(), MAILBOX)
         arrived.run_twice("email")
+        archived = [ArchivedMessage.model_validate(record) for _, record in Archive(shop.stores).changes("messages")]
+        for path in _MAILS:
+            told = what_it_says(_read(path.read_bytes()))
+            arrived.keys[path.name] = next(
+                (one.message_key for one in archived if what_it_says(one) == told), f"email:-:{path.name}"
+            )
+        arrived.archived = len(archived)
         yield arrived
+
+
+def _read(raw: bytes) -> Message:
+    now = datetime.now(UTC)
+    context = EmailContext(
+        account=MAILBOX, own_addresses=[], folder="INBOX", uid=1, uidvalidity=1, internal_date=now, size_bytes=None
+    )
+    (message,) = (record for record in records_from_email(raw, context) if isinstance(record, Message))
+    return message
+
+
+def what_it_says(mail: Message) -> tuple[object, ...]:
+    """What must not be lost of a mail: who wrote what to whom, and when."""
+    content = mail.content or {}
+    people = [[one.get("email") for one in content.get(name, ())] for name in ("from", "to", "cc")]
+    files = [(one.filename, one.size_bytes) for one in mail.attachments]
+    return (mail.thread_ids[0], mail.subject, mail.text, files, str(mail.handles), people, content.get("date_header"))
 
 
 def check_arrived(arrived: Arrived) -> None:
@@ -170,8 +190,9 @@ def test_official_examples_read_a_second_time_write_nothing(examples: Arrived) -
 @needs_mail
 def test_every_real_mail_goes_through_every_pipe(mails: Arrived) -> None:
     assert [one.code for one in mails.runs] == [0] * 4, [one.log for one in mails.runs]
-    print(f"real mails: {mails.counts()}")
+    print(f"real mails: {mails.counts()}, which are {mails.archived} different messages")
     assert len(mails.keys) == len(_MAILS)
+    assert len(set(mails.keys.values())) == mails.archived
     check_arrived(mails)
 
 

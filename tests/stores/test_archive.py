@@ -65,6 +65,44 @@ def person(archive: Archive, person_id: str) -> Person:
     return found
 
 
+# Two mails under one Message-ID
+
+
+def test_another_mail_under_a_known_message_id_is_a_message_of_its_own(archive: Archive) -> None:
+    first = mail("a", 0, text="Where is my order?")
+    others = [
+        mail("a", 0, who="bo", text="Where is my order?"),
+        mail("a", 1, text="Where is my order?"),
+        mail("a", 0, text="Cancel my order"),
+        mail("a", 0, text="Where is my order?", subject="Another"),
+        mail("a", 0, text="Where is my order?", direction="outbound", author_kind="agent"),
+    ]
+    fold(archive, first, *others)
+    fold(archive, *others)
+    fold(archive, first)
+    messages = [record for _, record in archive.changes("messages")]
+    assert sorted((one["handles"][0]["value"], one["text"], one["subject"], one["direction"]) for one in messages) == (
+        sorted((one.handles[0].value, one.text, one.subject, one.direction) for one in [first, *others])
+    )
+    assert len({one["message_key"] for one in messages}) == 6
+    assert archive.message(first.message_key) is not None
+
+
+def test_copies_of_one_mail_are_one_message(archive: Archive) -> None:
+    fold(archive, mail("a", 0, raw_ref="imap:INBOX/1/1"), mail("a", 0, raw_ref="imap:Sent/1/9"))
+    fold(archive, mail("a", 0, text=None, flags=["oversized"]), mail("a", 0))
+    assert len(archive.changes("messages")) == 1
+
+
+def test_our_reply_keeps_the_text_that_we_sent(archive: Archive) -> None:
+    token = ids.reply_token("hubspot:4711:55:1")
+    ours = {"direction": "outbound", "author_kind": "agent", "reply_token": token}
+    fold(archive, mail("a", 0, **ours, seen_by="send", text="as sent"))
+    fold(archive, mail("a", 1, **ours, seen_by="poll", text="as somebody else would have it"))
+    ((_, message),) = archive.changes("messages")
+    assert message["text"] == "as sent"
+
+
 # Any order, any repetition
 
 REPLY = "hubspot:4711:55:1"
