@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -23,6 +24,7 @@ EXIT_PARKED = 3
 """The job went through, but something was parked: somebody should look."""
 
 _TRIES = 2
+_SETTINGS_KEPT_SECONDS = 24 * 3600
 
 
 def run_job(
@@ -34,6 +36,7 @@ def run_job(
         0 done, or another run of the same job is busy with it; 3 done with something parked; else Meltano's own code.
     """
     name = "+".join(jobs)
+    _remove_old_settings(Path.cwd())
     try:
         with stores.lock(f"run-{name.replace('/', '_')}", timeout_seconds=0):
             parked = Parked(stores)
@@ -48,6 +51,21 @@ def run_job(
     if code == 0 and newly_parked > 0:
         return EXIT_PARKED
     return code
+
+
+def _remove_old_settings(project: Path) -> None:
+    """Delete the settings files that plugins of killed runs left behind: they hold the secrets.
+
+    Meltano writes one for each run of a plugin into a folder of its own and deletes it at the end. A day is longer
+    than any run, and other jobs use the same folder.
+    """
+    before = time.time() - _SETTINGS_KEPT_SECONDS
+    for path in project.glob(".meltano/run/**/*.config.json"):
+        try:
+            if path.stat().st_mtime < before:
+                path.unlink()
+        except FileNotFoundError:
+            continue
 
 
 def _run_meltano(jobs: Sequence[str], options: Sequence[str], say: Callable[[str], None]) -> int:

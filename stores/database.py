@@ -9,6 +9,7 @@ used for schemas only.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
 import time
@@ -188,6 +189,7 @@ def _migrate(path: Path, name: str, head: str) -> None:
 
     if path.exists() and _revision(path, name) == head:
         return
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # each store is made once, and says so three times
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.set_main_option("version_locations", str(_MIGRATIONS / name))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -36,7 +36,7 @@ from mappings.schema import singer_schema
 from mappings.settings import PluginSettings, load_settings, settings_schema
 from mappings.singer import encode_line
 from stores.database import Stores
-from stores.parked import Parked
+from stores.parked import Parked, ParkedItem
 
 _FLUSH_BYTES = 256 * 1024
 _STATE_EVERY_RECORDS = 1_000
@@ -187,6 +187,32 @@ class OneThreadTap(Tap, Generic[SettingsModel]):
         """Put aside what could not be understood, with the reason; the rest goes on."""
         self.logger.warning("parked one %s (%s): %s", stream, type(error).__name__, error)
         Parked(self.stores).park(self.name, stream, key, error, payload, raw_ref)
+
+    def replay(
+        self, account: tuple[str, str], map_again: Callable[[ParkedItem], Iterable[Record]]
+    ) -> Iterator[Record | Checkpoint]:
+        """Map again what was parked and asked for (``onethread parked replay``).
+
+        A row is marked as replayed by the next run, when the bookmark shows that the target has taken its records.
+
+        Args:
+            account: name and value of the payload's field by which this tap knows what it parked itself.
+            map_again: the records of one row; it parks what cannot be mapped again.
+        """
+        parked = Parked(self.stores)
+        done = int(self.cursor.get("replayed", 0))
+        confirmed: list[int] = []
+        field_name, value = account
+        for row in parked.to_replay(self.name):
+            if row.payload.get(field_name) != value:
+                continue
+            sequence = row.replay_sequence or 0
+            if sequence <= done:
+                confirmed.append(row.parked_id)
+                continue
+            yield from map_again(row)
+            yield Checkpoint({"replayed": sequence})
+        parked.mark_replayed(confirmed)
 
     # How the SDK drives it
 

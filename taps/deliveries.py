@@ -25,7 +25,7 @@ from mappings.records import Consent, Evidence, Message, MessageChange, Receipt,
 from mappings.settings import PluginSettings
 from stores.deliveries import Deliveries, Delivery
 from stores.items import Items, Sighting
-from stores.parked import Parked, ParkedItem
+from stores.parked import ParkedItem
 from taps.base import Checkpoint, OneThreadTap
 from taps.webhooks.items import Item
 
@@ -111,7 +111,7 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
         """Replays first, then what was delivered, then what polling finds, then what still arrives."""
         deliveries = Deliveries(self.stores)
         try:
-            yield from self._replay()
+            yield from self.replay(("route", self.settings.route), self._replayed)
             items = Items(self.stores)
             yield from self._read(deliveries, items)
             items.forget(datetime.now(UTC))
@@ -256,25 +256,9 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
         }
         self.park("deliveries", f"{self.settings.route}|{raw_ref}", error, payload, raw_ref)
 
-    def _replay(self) -> Iterator[Record | Checkpoint]:
-        """Map again what was parked and asked for.
-
-        A row is marked as replayed by the next run, when the bookmark shows that the target has taken its records.
-        """
-        parked = Parked(self.stores)
-        done = int(self.cursor.get("replayed", 0))
-        confirmed: list[int] = []
-        for row in parked.to_replay(self.name):
-            if row.payload.get("route") != self.settings.route:
-                continue
-            sequence = row.replay_sequence or 0
-            if sequence <= done:
-                confirmed.append(row.parked_id)
-                continue
-            for outcome in self._parked_outcomes(row):
-                yield from self.emit(outcome)
-            yield Checkpoint({"replayed": sequence})
-        parked.mark_replayed(confirmed)
+    def _replayed(self, row: ParkedItem) -> Iterator[Record]:
+        for outcome in self._parked_outcomes(row):
+            yield from self.emit(outcome)
 
     def _parked_outcomes(self, row: ParkedItem) -> list[Outcome]:
         received_at = datetime.fromisoformat(row.payload["received_at"])

@@ -34,7 +34,7 @@ from mappings.from_email.folders import Folder, folders_to_read
 from mappings.keywords import DEFAULT_KEYWORDS, Keywords, parse_keywords
 from mappings.records import Consent, Evidence, Message, Receipt, Record
 from mappings.settings import PluginSettings
-from stores.parked import Parked, ParkedItem
+from stores.parked import ParkedItem
 from taps.base import Checkpoint, OneThreadTap
 from taps.email_mailbox import Listed, Mailbox
 
@@ -194,7 +194,7 @@ class TapEmail(OneThreadTap[EmailSettings]):
         if not self.settings.folders and len(folders) == 1:
             self.logger.warning("no folder of sent mail found: replies written elsewhere are not seen; set `folders`")
         if not self._replayed:
-            yield from self._replay()
+            yield from self.replay(("account", self.settings.mailbox_account), self._parked_records)
             self._replayed = True
         while True:
             for folder in folders:
@@ -332,25 +332,6 @@ class TapEmail(OneThreadTap[EmailSettings]):
             "base64": base64.b64encode(raw).decode() if raw is not None else None,
         }
         self.park("messages", f"{context.account}|{context.raw_ref}", error, payload, context.raw_ref)
-
-    def _replay(self) -> Iterator[Record | Checkpoint]:
-        """Map again what was parked and asked for.
-
-        A row is marked as replayed by the next run, when the bookmark shows that the target has taken its records.
-        """
-        parked = Parked(self.stores)
-        done = int(self.cursor.get("replayed", 0))
-        confirmed: list[int] = []
-        for row in parked.to_replay(self.name):
-            if row.payload.get("account") != self.settings.mailbox_account:
-                continue
-            sequence = row.replay_sequence or 0
-            if sequence <= done:
-                confirmed.append(row.parked_id)
-                continue
-            yield from self._parked_records(row)
-            yield Checkpoint({"replayed": sequence})
-        parked.mark_replayed(confirmed)
 
     def _parked_records(self, row: ParkedItem) -> list[Record]:
         payload = row.payload

@@ -240,10 +240,14 @@ class Dispatcher:
         if isinstance(way, Refusal):
             return way
         if way.channel not in self._senders:
-            return Refusal("not_configured", f"Nothing is set up to send on {way.channel}.", "operator")
+            return Refusal(
+                "not_configured", f"Nothing is set up to send on {self._policy.of(way.channel).name}.", "operator"
+            )
         if not self._is_ours(way):
             return Refusal(
-                "account", f"The thread is with another {way.channel} account than the one set up.", "operator"
+                "account",
+                f"The thread is with another {self._policy.of(way.channel).name} account than the one set up.",
+                "operator",
             )
         reply = waiting.reply
         return Outgoing(

@@ -256,3 +256,16 @@ def test_a_job_that_cannot_be_started_does_not_end_the_starter(jobs: Path, monke
     assert tried.wait(30)
     starter.notice()
     wait_for(jobs, 1)
+
+
+def test_settings_that_a_killed_run_left_behind_are_deleted_after_a_day(stores: Stores, meltano: Meltano) -> None:
+    meltano("exit 0")
+    folder = Path(".meltano/run/tap-hubspot")
+    folder.mkdir(parents=True)
+    old, new = folder / "tap.old.config.json", folder / "tap.new.config.json"
+    for path in (old, new):
+        path.write_text("{}")
+    os.utime(old, (time.time() - 2 * 86_400,) * 2)
+    run(stores)
+    assert not old.exists()
+    assert new.exists()
