@@ -12,9 +12,9 @@ from email.utils import format_datetime
 from typing import Any
 
 from mappings.from_messenger import sign_authorization_code
+from sandbox.deliverer import Delivery
 from sandbox.hubspot import HubSpotApp
 from sandbox.messenger import MessengerApp
-from sandbox.meta import Delivery
 from sandbox.whatsapp import WhatsAppApp
 
 HOUR = 3600.0

@@ -9,14 +9,10 @@ from __future__ import annotations
 import abc
 import base64
 import hashlib
-import heapq
 import hmac
 import json
 import secrets
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import requests
@@ -25,6 +21,7 @@ from werkzeug.routing import Rule as Route
 from werkzeug.wrappers import Request, Response
 
 from sandbox.base import Rule, SandboxApp, json_response
+from sandbox.deliverer import Deliverer, Delivery, Event
 
 _WEBHOOKS = "developers.facebook.com/docs/graph-api/webhooks, copy of 2026-05-05"
 _CLIENTS = "error classes of pywa 4.5.0, session of facebook-business 26.0.3"
@@ -87,45 +84,6 @@ class TokenBucket:
 # -- webhooks ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What happens to one event on its way.
-
-    Attributes:
-        duplicate: how many times it is posted again although it was accepted.
-        drop: never post it: a lost webhook.
-        delay_seconds: post it this much later; what happens meanwhile overtakes it.
-    """
-
-    duplicate: int = 0
-    drop: bool = False
-    delay_seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class Event:
-    """One thing that the platform has to tell, and the account of telling it.
-
-    `subject` is the message id that it is about, `part` what `compose` puts into a body.
-    """
-
-    kind: str
-    subject: str
-    part: dict[str, Any]
-    dropped: bool = False
-    attempts: int = 0
-    accepted: int = 0
-
-
-@dataclass(order=True, slots=True)
-class _Post:
-    due: float
-    sequence: int
-    body: bytes = field(compare=False)
-    events: list[Event] = field(compare=False)
-    tries: int = field(compare=False, default=0)
-
-
 def wire(payload: Any) -> bytes:
     """`payload` as Meta writes JSON: compact, ASCII only, slashes escaped."""
     return json.dumps(payload, ensure_ascii=True, separators=(",", ":")).replace("/", "\\/").encode("ascii")
@@ -136,168 +94,27 @@ def signature(secret: str, body: bytes) -> str:
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
-class Deliverer:
-    """Posts events to the callback from a thread of its own, until each is accepted, and keeps account.
+def prepare(url: str, body: bytes, secret: str) -> tuple[str, dict[str, str]]:
+    """Where and with which headers Meta posts `body`."""
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "facebookexternalua",
+        "X-Hub-Signature-256": signature(secret, body),
+    }
+    return url, headers
 
-    Without a callback events wait. `hold` keeps them back, `release` lets them go in another order or in one post.
 
-    Args:
-        compose: the parts of the events of one post -> its JSON.
-        retry_seconds: pauses before the second, third, ... try; the last one repeats. Meta's are minutes to hours
-            over 36 hours to 7 days (its pages differ); here they are short.
-        timeout_seconds: how long the callback may take (Meta: 5 s, documented).
-    """
-
-    def __init__(
-        self,
-        compose: Callable[[list[dict[str, Any]]], dict[str, Any]],
-        *,
-        retry_seconds: Sequence[float] = (0.05, 0.1, 0.2, 0.4, 0.8),
-        timeout_seconds: float = 5.0,
-    ) -> None:
-        self.events: list[Event] = []
-        self._compose = compose
-        self._retry_seconds = retry_seconds
-        self._timeout_seconds = timeout_seconds
-        self._url: str | None = None
-        self._secret = ""
-        self._changed = threading.Condition()
-        self._posts: list[_Post] = []
-        self._held: list[tuple[Event, Delivery]] | None = None
-        self._in_flight = 0
-        self._sequence = 0
-        self._thread: threading.Thread | None = None
-        self._stopping = False
-
-    def start(self, url: str, secret: str) -> None:
-        """Begin to post to `url`, signed with `secret`; a second call changes both."""
-        with self._changed:
-            self._url, self._secret = url, secret
-            if self._thread is None:
-                self._stopping = False
-                self._thread = threading.Thread(target=self._run, name="meta-webhooks", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
-
-    def stop(self) -> None:
-        """Stop posting. What was not accepted stays and goes on with the next `start`."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join(self._timeout_seconds + 1)
-
-    def add(self, event: Event, delivery: Delivery | None = None) -> None:
-        """Tell `event` to the callback, in the way that `delivery` says."""
-        delivery = delivery or Delivery()
-        with self._changed:
-            self.events.append(event)
-            if delivery.drop:
-                event.dropped = True
-            elif self._held is not None:
-                self._held.append((event, delivery))
-            else:
-                self._queue([event], delivery)
-
-    def hold(self) -> None:
-        """Keep new events back until `release`."""
-        with self._changed:
-            self._held = self._held or []
-
-    def release(self, *, reverse: bool = False, together: bool = True) -> int:
-        """Let go of the events held back: newest first with `reverse`, in one post with `together`. How many."""
-        with self._changed:
-            held, self._held = self._held or [], None
-            if reverse:
-                held.reverse()
-            if together and held:
-                self._queue([event for event, _ in held], Delivery(max(one.duplicate for _, one in held)))
-            elif not together:
-                for event, delivery in held:
-                    self._queue([event], delivery)
-            return len(held)
-
-    def flush(self, timeout_seconds: float = 10.0) -> None:
-        """Wait until every event that is not held back was accepted; raises `TimeoutError` after the timeout."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: not self._posts and not self._in_flight, timeout_seconds):
-                message = f"{len(self._posts) + self._in_flight} webhook posts are still waiting to be accepted"
-                raise TimeoutError(message)
-
-    def account(self) -> dict[str, int]:
-        """Counts: events, accepted (at least once), dropped, waiting, held, attempts, accepted_posts."""
-        with self._changed:
-            return {
-                "events": len(self.events),
-                "accepted": sum(1 for event in self.events if event.accepted),
-                "dropped": sum(1 for event in self.events if event.dropped),
-                "waiting": len(self._posts) + self._in_flight,
-                "held": len(self._held or ()),
-                "attempts": sum(event.attempts for event in self.events),
-                "accepted_posts": sum(event.accepted for event in self.events),
-            }
-
-    def handshake(self, url: str, verify_token: str) -> bool:
-        """The verify GET: is the challenge answered?"""
-        challenge = str(secrets.randbelow(10**10))
-        query = {"hub.mode": "subscribe", "hub.challenge": challenge, "hub.verify_token": verify_token}
-        try:
-            with requests.Session() as session:
-                session.trust_env = False
-                answer = session.get(url, params=query, timeout=self._timeout_seconds)
-        except requests.RequestException:
-            return False
-        return answer.status_code == 200 and answer.text == challenge
-
-    def _queue(self, events: list[Event], delivery: Delivery) -> None:
-        body = wire(self._compose([event.part for event in events]))
-        for _ in range(1 + delivery.duplicate):
-            self._sequence += 1
-            heapq.heappush(self._posts, _Post(time.monotonic() + delivery.delay_seconds, self._sequence, body, events))
-        self._changed.notify_all()
-
-    def _run(self) -> None:
+def handshake(url: str, verify_token: str, timeout_seconds: float = 5.0) -> bool:
+    """The verify GET: is the challenge answered?"""
+    challenge = str(secrets.randbelow(10**10))
+    query = {"hub.mode": "subscribe", "hub.challenge": challenge, "hub.verify_token": verify_token}
+    try:
         with requests.Session() as session:
             session.trust_env = False
-            for post, url, secret in self._due():
-                accepted = self._send(session, post, url, secret)
-                with self._changed:
-                    self._in_flight -= 1
-                    for event in post.events:
-                        event.attempts += 1
-                        event.accepted += accepted
-                    if not accepted:
-                        pause = self._retry_seconds[min(post.tries, len(self._retry_seconds) - 1)]
-                        post.tries, post.due = post.tries + 1, time.monotonic() + pause
-                        heapq.heappush(self._posts, post)
-                    self._changed.notify_all()
-
-    def _due(self) -> Iterator[tuple[_Post, str, str]]:
-        while True:
-            with self._changed:
-                while not self._stopping and not (self._posts and self._posts[0].due <= time.monotonic()):
-                    self._changed.wait(self._posts[0].due - time.monotonic() if self._posts else None)
-                if self._stopping or self._url is None:
-                    return
-                post = heapq.heappop(self._posts)
-                self._in_flight += 1
-                found = (post, self._url, self._secret)
-            yield found
-
-    def _send(self, session: requests.Session, post: _Post, url: str, secret: str) -> bool:
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "facebookexternalua",
-            "X-Hub-Signature-256": signature(secret, post.body),
-        }
-        try:
-            answer = session.post(
-                url, data=post.body, headers=headers, timeout=self._timeout_seconds, allow_redirects=False
-            )
-        except requests.RequestException:
-            return False
-        return 200 <= answer.status_code < 300
+            answer = session.get(url, params=query, timeout=timeout_seconds)
+    except requests.RequestException:
+        return False
+    return answer.status_code == 200 and answer.text == challenge
 
 
 # -- the application ---------------------------------------------------------------------------------------------------
@@ -336,7 +153,12 @@ class MetaApp(SandboxApp, abc.ABC):
         self.app_id = app_id
         self.verify_token = verify_token
         self.require_proof = False
-        self.deliverer = Deliverer(self.compose, retry_seconds=retry_seconds, timeout_seconds=timeout_seconds)
+        self.deliverer = Deliverer(
+            lambda parts: wire(self.compose(parts)),
+            prepare,
+            retry_seconds=retry_seconds,
+            timeout_seconds=timeout_seconds,
+        )
         self._calls = 0
         super().__init__()
         if callback_url is not None:
@@ -444,7 +266,7 @@ class MetaApp(SandboxApp, abc.ABC):
         """``{"url", "app_secret"?, "verify_token"?, "verify"?: true}``; the verify GET comes first."""
         values = request.get_json()
         self.verify_token = values.get("verify_token", self.verify_token)
-        if values.get("verify", True) and not self.deliverer.handshake(values["url"], self.verify_token):
+        if values.get("verify", True) and not handshake(values["url"], self.verify_token):
             return graph_error(2200, "(#2200) Callback verification failed")
         self.start_delivery(values["url"], app_secret=values.get("app_secret"))
         return json_response({"success": True})

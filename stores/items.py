@@ -28,7 +28,8 @@ class Sighting(NamedTuple):
 
     Attributes:
         key: unique for the event within its platform: route, account and the event's own key.
-        kind: in the words of the platform's webhook module; ``ignored:...`` for one that gave no record.
+        kind: in the words of the platform's webhook module; ``ignored:...`` for one that gave no record,
+            ``history:...`` for one that was polled where no webhook has ever come (it is not counted as missed).
         ref: where it stands, e.g. ``delivery:17#3``.
         source: the delivery's id, or the number of the polling pass.
         platform_time: when it happened.
@@ -94,7 +95,8 @@ class Items:
         """How many events only polling has seen, by platform: what the webhook missed."""
         where, parameters = (" AND platform = ?", [platform]) if platform else ("", [])
         rows = self._database.query(
-            f"SELECT platform, COUNT(*) AS n FROM item WHERE delivery_id IS NULL AND kind <> 'profile'{where}"  # noqa: S608
+            "SELECT platform, COUNT(*) AS n FROM item WHERE delivery_id IS NULL AND kind <> 'profile'"  # noqa: S608
+            f" AND kind NOT LIKE 'history:%'{where}"
             " GROUP BY platform",
             parameters,
         )

@@ -183,6 +183,10 @@ class OneThreadTap(Tap, Generic[SettingsModel]):
         """Everything since `cursor`, in order; the only method that a tap must write."""
         raise NotImplementedError
 
+    def check(self) -> Iterator[Check]:
+        """What ``onethread doctor`` wants to know of this account; asks the platform, changes nothing."""
+        yield Check("settings", ok=True, detail=f"{type(self.settings).__name__} is complete")
+
     def park(self, stream: str, key: str, error: Exception, payload: Any, raw_ref: str | None = None) -> None:
         """Put aside what could not be understood, with the reason; the rest goes on."""
         self.logger.warning("parked one %s (%s): %s", stream, type(error).__name__, error)
@@ -304,15 +308,35 @@ class _Progress:
         self.since = time.monotonic()
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that ``onethread doctor`` looked at.
+
+    Attributes:
+        what: e.g. ``access token``.
+        ok: ``None`` says that it cannot be told (the platform does not say).
+        detail: what was found, e.g. ``valid until 2026-12-01``; never a secret.
+        fix: what to do when it is not ok.
+    """
+
+    what: str
+    ok: bool | None
+    detail: str
+    fix: str = ""
+
+
 class HttpSession:
-    """GETs JSON from one platform: a timeout on every call, Retry-After honoured, bounded retries, redacted errors.
+    """JSON from one platform: a timeout on every call, Retry-After honoured, bounded retries, redacted errors.
+
+    Only for calls that may be repeated (reading): every call is tried again when the answer is lost.
 
     Args:
         platform: display name for errors.
         base_url: scheme and host, no trailing slash.
         headers: sent with every request.
+        auth: user and password for Basic authentication.
         secrets: values that must never be seen in an error.
-        max_seconds: give up retrying after that long.
+        max_seconds: give up retrying after that long; a platform that asks for a longer wait ends the run's polling.
     """
 
     def __init__(
@@ -321,6 +345,7 @@ class HttpSession:
         base_url: str,
         *,
         headers: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
         secrets: Iterable[SecretStr] = (),
         timeout_seconds: float = 30,
         max_tries: int = 5,
@@ -332,11 +357,14 @@ class HttpSession:
         self._timeout_seconds = timeout_seconds
         self._session = requests.Session()
         self._session.headers.update(headers or {})
+        self._session.auth = auth
+        self.budget: str | None = None
         self._fetch = backoff.on_exception(
             backoff.runtime,
             (RateLimitedError, UnavailableError),
             value=_WaitSeconds(),
             jitter=None,
+            giveup=lambda error: (getattr(error, "retry_after_seconds", None) or 0) > max_seconds,
             max_tries=max_tries,
             max_time=max_seconds,
             logger=logging.getLogger(__name__),
@@ -348,7 +376,19 @@ class HttpSession:
         Raises:
             OneThreadError: by status, see `mappings.http.error_for_status`; after the last retry too.
         """
-        return self._fetch(path, parameters)
+        return self._fetch("GET", path, parameters, {})
+
+    def call_json(self, method: str, path: str, parameters: Mapping[str, Any] | None = None, **body: Any) -> Any:
+        """The same for another method; `body` is ``json=`` or ``data=`` of requests."""
+        return self._fetch(method, path, parameters, body)
+
+    def check_answer(self, endpoint: str, body: Any) -> None:
+        """Raise the error of a 2xx answer that is none; platforms that answer 200 to everything override this."""
+
+    def budget_of(self, headers: Mapping[str, str]) -> str | None:
+        """What is left of the platform's rate limit, for the log, e.g. ``13 of 15 until 14:45 UTC``."""
+        del headers
+        return None
 
     def error_code(self, body: Any) -> str | None:
         """The platform's own error code in an error body; Graph's ``error.code`` by default."""
@@ -361,26 +401,28 @@ class HttpSession:
         code = self.error_code(body)
         return error_for_status(self.platform, endpoint, status, retry_after=retry_after, code=code)
 
-    def _fetch_once(self, path: str, parameters: Mapping[str, Any] | None) -> Any:
-        url = path if path.startswith(self._base_url) else f"{self._base_url}/{path.lstrip('/')}"
-        endpoint = f"GET {url.removeprefix(self._base_url).partition('?')[0]}"
+    def _fetch_once(self, method: str, path: str, parameters: Mapping[str, Any] | None, body: Mapping[str, Any]) -> Any:
+        url = path if path.startswith(f"{self._base_url}/") else f"{self._base_url}/{path.lstrip('/')}"
+        endpoint = f"{method} {url.removeprefix(self._base_url).partition('?')[0]}"
         try:
-            response = self._session.get(url, params=parameters, timeout=self._timeout_seconds)
+            response = self._session.request(method, url, params=parameters, timeout=self._timeout_seconds, **body)
         except requests.RequestException as error:
             msg = f"{self.platform}: {endpoint} did not answer ({type(error).__name__}); trying again later"
             raise UnavailableError(redact(msg, self._secrets)) from None
-        if response.status_code < 400:
-            try:
-                return response.json()
-            except ValueError:
+        self.budget = self.budget_of(response.headers) or self.budget
+        endpoint = redact(endpoint, self._secrets)
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+            if response.status_code < 400:
                 msg = f"{self.platform}: {endpoint} answered {response.status_code} without JSON"
                 raise MissingFieldError(msg) from None
-        try:
-            body = response.json()
-        except ValueError:
-            body = None
+        if response.status_code < 400:
+            self.check_answer(endpoint, answer)
+            return answer
         wait = retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC))
-        raise self.classify(redact(endpoint, self._secrets), response.status_code, body, wait)
+        raise self.classify(endpoint, response.status_code, answer, wait)
 
 
 class _WaitSeconds:
@@ -392,6 +434,6 @@ class _WaitSeconds:
     def __call__(self, error: Exception) -> float:
         asked = getattr(error, "retry_after_seconds", None)
         if asked is not None:
-            return min(float(asked), 300.0)
+            return float(asked)
         self._tries = min(self._tries + 1, 7)
         return float(min(2 ** (self._tries - 1), 60))

@@ -10,16 +10,23 @@ from __future__ import annotations
 import base64
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field
 
-from mappings.errors import OneThreadError, PayloadError, SettingsError, UnknownShapeError
+from mappings.errors import (
+    OneThreadError,
+    PayloadError,
+    RateLimitedError,
+    SettingsError,
+    UnavailableError,
+    UnknownShapeError,
+)
 from mappings.keywords import DEFAULT_KEYWORDS, Keywords, parse_keywords
 from mappings.records import Consent, Evidence, Message, MessageChange, Receipt, Record
 from mappings.settings import PluginSettings
@@ -74,11 +81,13 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
         super().__init__(*args, **kwargs)
         self.ignored: Counter[str] = Counter()
         self.repeats = 0
+        self.missed = 0
+        self._receives = False
 
     # What a platform says
 
-    def split(self, body: bytes) -> list[Item]:
-        """The events of a delivery, by the platform's webhook module."""
+    def split(self, body: bytes, headers: Mapping[str, str]) -> list[Item]:
+        """The events of a delivery, by the platform's webhook module. `headers`: those that were kept, lowercase."""
         raise NotImplementedError
 
     def records_of(self, item: Item, received_at: datetime, raw_ref: str) -> Sequence[Record]:
@@ -100,10 +109,38 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
     def poll(self, items: Items) -> Iterator[Record | Checkpoint]:
         """What the platform's own API has that no webhook brought; nothing where there is no such API.
 
-        Each checkpoint is a pause, in which deliveries that have arrived meanwhile are read first.
+        Each checkpoint is a pause, in which deliveries that have arrived meanwhile are read first. What it finds goes
+        through `emit_polled`. A `RateLimitedError`, `UnavailableError` or `PayloadError` that it raises ends this
+        run's polling with a warning that says when to go on; the bookmark of the last checkpoint stays.
         """
         del items
         return iter(())
+
+    def emit_polled(self, items: Items, found: Sequence[tuple[Item, datetime]], number: int) -> Iterator[Record]:
+        """The records of those polled events that neither a delivery nor an earlier pass of polling brought.
+
+        Args:
+            items: as given to `poll`.
+            found: each event, under the key that a delivery would have it, with when it happened.
+            number: of this pass of polling; kept in the bookmark and one more for each pass that was complete.
+        """
+        prefix = "" if self._receives else "history:"
+        sightings = [
+            Sighting(
+                self.item_key(self.account_of(item), self.identity_of(item)),
+                f"{prefix}{item.kind}", f"poll:{number}", number, moment,
+            )
+            for item, moment in found
+        ]  # fmt: skip
+        answers = items.claim_polled(self.platform, sightings)
+        for (item, _), unseen in zip(found, answers, strict=True):
+            if unseen:
+                self.missed += bool(self._receives)
+                yield from self.emit(self.outcome(item, self.now(), f"poll:{number}"))
+
+    def now(self) -> datetime:
+        """The time that a look back is counted from."""
+        return datetime.now(UTC)
 
     # Reading
 
@@ -143,7 +180,8 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
         last = deliveries.last_id(self.platform, self.settings.route)
         deadline = time.monotonic() + self.settings.follow_seconds
         beat = time.monotonic()
-        polling, polled = self.poll(items), False
+        self._receives = last > 0
+        polling, polled = self._poll(items), False
         while True:
             page = deliveries.read(self.platform, self.settings.route, after, _PAGE)
             for delivery, outcomes in self._open(page, items):
@@ -164,6 +202,16 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
                 yield Checkpoint({"delivery_id": after}, heartbeat=True)
             if polled and not page:
                 time.sleep(max(0.0, min(_POLL_SECONDS, deadline - now)))
+
+    def _poll(self, items: Items) -> Iterator[Record | Checkpoint]:
+        try:
+            yield from self.poll(items)
+        except (RateLimitedError, UnavailableError, PayloadError) as error:
+            wait = getattr(error, "retry_after_seconds", None)
+            again = f"; go on after {self.now() + timedelta(seconds=wait):%Y-%m-%d %H:%M:%S} UTC" if wait else ""
+            self.logger.warning("polling is not complete, the next run goes on with it: %s%s", error, again)
+        if self.missed:
+            self.logger.info("polling found %d events that no webhook had brought", self.missed)
 
     def _check_position(self, deliveries: Deliveries, after: int) -> None:
         """Raise `SettingsError` when the deliveries were replaced: their ids began anew below the bookmark.
@@ -199,9 +247,9 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
     def _outcomes(self, delivery: Delivery) -> list[Outcome]:
         raw_ref = f"delivery:{delivery.delivery_id}"
         try:
-            found = self.split(delivery.body)
+            found = self.split(delivery.body, delivery.headers)
         except PayloadError as error:
-            self._park_body(delivery.body, delivery.received_at, raw_ref, error)
+            self._park_body(delivery.body, delivery.headers, delivery.received_at, raw_ref, error)
             return []
         return [self.outcome(item, delivery.received_at, f"{raw_ref}#{item.index}") for item in found]
 
@@ -248,10 +296,13 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
         key = self.item_key(self.account_of(item), self.identity_of(item))
         self.park("items", key, error, payload, outcome.raw_ref)
 
-    def _park_body(self, body: bytes, received_at: datetime, raw_ref: str, error: PayloadError) -> None:
+    def _park_body(
+        self, body: bytes, headers: Mapping[str, str], received_at: datetime, raw_ref: str, error: PayloadError
+    ) -> None:
         payload = {
             "route": self.settings.route,
             "received_at": received_at.isoformat(),
+            "headers": dict(headers),
             "base64": base64.b64encode(body).decode(),
         }
         self.park("deliveries", f"{self.settings.route}|{raw_ref}", error, payload, raw_ref)
@@ -265,11 +316,11 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
         raw_ref = row.raw_ref or ""
         if "item" in row.payload:
             return [self.outcome(Item(**row.payload["item"]), received_at, raw_ref)]
-        body = base64.b64decode(row.payload["base64"])
+        body, headers = base64.b64decode(row.payload["base64"]), row.payload.get("headers", {})
         try:
-            found = self.split(body)
+            found = self.split(body, headers)
         except PayloadError as error:
-            self._park_body(body, received_at, raw_ref, error)
+            self._park_body(body, headers, received_at, raw_ref, error)
             return []
         return [self.outcome(item, received_at, f"{raw_ref}#{item.index}") for item in found]
 

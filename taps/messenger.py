@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Self
 
@@ -140,8 +140,9 @@ class TapMessenger(DeliveryTap[MessengerSettings]):
         super().__init__(*args, **kwargs)
         self._writers: dict[str, None] = {}
 
-    def split(self, body: bytes) -> list[Item]:
+    def split(self, body: bytes, headers: Mapping[str, str]) -> list[Item]:
         """See `taps.webhooks.messenger.split`."""
+        del headers
         return messenger.split(body)
 
     def records_of(self, item: Item, received_at: datetime, raw_ref: str) -> Sequence[Record]:
@@ -175,10 +176,6 @@ class TapMessenger(DeliveryTap[MessengerSettings]):
                 self._writers.update(dict.fromkeys(one.value for one in record.handles if one.kind == "messenger_psid"))
             yield record
 
-    def now(self) -> datetime:
-        """The time that the look back is counted from."""
-        return datetime.now(UTC)
-
     # Reconciliation
 
     @cached_property
@@ -198,20 +195,13 @@ class TapMessenger(DeliveryTap[MessengerSettings]):
         started_at = self.now()
         pass_number = int(self.cursor.get("poll_pass", 0)) + 1
         yield from self._profiles(items, pass_number, started_at)
-        missed = conversations = 0
-        try:
-            for conversation_id in self._changed_conversations(self._look_back(started_at)):
-                conversations += 1
-                for item in self._unseen_messages(conversation_id, items, pass_number, started_at):
-                    missed += 1
-                    yield from self.emit(self.outcome(item, self.now(), f"poll:{pass_number}"))
-                yield Checkpoint({})
-                if self.stop_requested:
-                    return
-        except (RateLimitedError, UnavailableError, PayloadError) as error:
-            self.logger.warning("the look back is not complete, the next run begins it again: %s", error)
-            return
-        self.logger.info("looked at %d conversations: the webhook missed %d messages", conversations, missed)
+        for conversation_id in self._changed_conversations(self._look_back(started_at)):
+            for item in self._unseen_messages(conversation_id, items, pass_number, started_at):
+                self.missed += 1
+                yield from self.emit(self.outcome(item, self.now(), f"poll:{pass_number}"))
+            yield Checkpoint({})
+            if self.stop_requested:
+                return
         yield Checkpoint({"poll_pass": pass_number, "reconciled_to": started_at.isoformat()})
 
     def _profiles(self, items: Items, pass_number: int, now: datetime) -> Iterator[Record]:

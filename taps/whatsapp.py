@@ -6,7 +6,7 @@ WhatsApp has no API that gives messages back, so there is nothing to poll: the d
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -53,8 +53,9 @@ class TapWhatsApp(DeliveryTap[WhatsAppSettings]):
     platform = "whatsapp"
     settings_model = WhatsAppSettings
 
-    def split(self, body: bytes) -> list[Item]:
+    def split(self, body: bytes, headers: Mapping[str, str]) -> list[Item]:
         """See `taps.webhooks.whatsapp.split`."""
+        del headers
         return whatsapp.split(body)
 
     def records_of(self, item: Item, received_at: datetime, raw_ref: str) -> Sequence[Record]:

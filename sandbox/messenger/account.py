@@ -6,8 +6,9 @@ import secrets
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sandbox.deliverer import Delivery, Event
 from sandbox.messenger.rules import RULES
-from sandbox.meta import Delivery, Event, MetaApp, TokenBucket
+from sandbox.meta import MetaApp, TokenBucket
 
 DAY = 86_400
 INBOX_APP_ID = 263902037430900  # two of Meta's pages differ (26390203743090); both only mean "not our app"

@@ -11,9 +11,10 @@ from typing import Any, NoReturn
 from werkzeug.wrappers import Request, Response
 
 from sandbox.base import json_response
+from sandbox.deliverer import Delivery
 from sandbox.messenger.account import DAY, Message, Person
 from sandbox.messenger.people import People
-from sandbox.meta import VERSION, Delivery, refuse
+from sandbox.meta import VERSION, refuse
 
 _TYPES = ("RESPONSE", "UPDATE", "MESSAGE_TAG")
 _ACTIONS = ("typing_on", "typing_off", "mark_seen", "react", "unreact")

@@ -6,8 +6,8 @@ import base64
 import secrets
 from typing import Any
 
+from sandbox.deliverer import Delivery, Event
 from sandbox.messenger.account import INBOX_APP_ID, Account, Message, Person
-from sandbox.meta import Delivery, Event
 
 _REACTIONS = {"😆": "smile", "😠": "angry", "😢": "sad", "😮": "wow", "❤": "love", "👍": "like", "👎": "dislike"}
 _THUMB = 369239263222822

@@ -9,7 +9,8 @@ from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
-from sandbox.meta import Delivery, MetaApp, TokenBucket
+from sandbox.deliverer import Delivery
+from sandbox.meta import MetaApp, TokenBucket
 from sandbox.whatsapp.records import DAY, TEMPLATES, TITLES, Customer, Media, Said, Sent, Template, digits
 from sandbox.whatsapp.rules import RULES
 

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-from sandbox.meta import Delivery
+from sandbox.deliverer import Delivery
 from sandbox.whatsapp.account import Account
 from sandbox.whatsapp.records import DAY, TITLES, Customer, Said, digits
 

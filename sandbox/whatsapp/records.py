@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from sandbox.meta import Event
+from sandbox.deliverer import Event
 
 DAY = 86_400
 

@@ -12,13 +12,13 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mappings.errors import PayloadError, SignatureError
+from taps.webhooks.items import Answer, WebhookRequest
 
 SIGNATURE_HEADER = "x-hub-signature-256"
 
@@ -51,13 +51,14 @@ class MetaWebhookSettings(BaseSettings):
     verify_token: Secret = Field(description="A word of your choice, entered in the app's webhook form as well.")
 
 
-def challenge(settings: MetaWebhookSettings, method: str, query: Mapping[str, str]) -> str | None:
-    """The text that answers Meta's handshake; ``None`` when the request is not one.
+def challenge(settings: MetaWebhookSettings, request: WebhookRequest) -> Answer | None:
+    """The answer to Meta's handshake; ``None`` when the request is not one.
 
     Raises:
         SignatureError: the verify token is not ours, or the challenge is not the number that Meta documents.
     """
-    if method != "GET" or query.get("hub.mode") != "subscribe":
+    query = request.query
+    if query.get("hub.mode") != "subscribe":
         return None
     given = query.get("hub.verify_token", "").encode()
     if not hmac.compare_digest(given, settings.verify_token.get_secret_value().encode()):
@@ -68,21 +69,16 @@ def challenge(settings: MetaWebhookSettings, method: str, query: Mapping[str, st
     if not _CHALLENGE.fullmatch(text):
         msg = "the handshake's challenge is not a plain number or word"
         raise SignatureError(msg)
-    return text
+    return Answer(text)
 
 
-def verify(settings: MetaWebhookSettings, headers: Mapping[str, str], body: bytes) -> None:
-    """Nothing, when `body` is signed with the current or the previous app secret.
-
-    Args:
-        settings: holds the secrets.
-        headers: lowercase names. A header that came twice is joined with a comma, and so never matches.
-        body: the bytes as they came.
+def verify(settings: MetaWebhookSettings, request: WebhookRequest) -> None:
+    """Nothing, when the body is signed with the current or the previous app secret.
 
     Raises:
-        SignatureError: it is not.
+        SignatureError: it is not, or there is more than one signature.
     """
-    given = headers.get(SIGNATURE_HEADER)
+    given = request.headers.get(SIGNATURE_HEADER)
     if given is None:
         msg = f"there is no {SIGNATURE_HEADER} header"
         raise SignatureError(msg)
@@ -92,7 +88,7 @@ def verify(settings: MetaWebhookSettings, headers: Mapping[str, str], body: byte
         raise SignatureError(msg)
     secrets = [settings.app_secret, settings.previous_app_secret]
     expected = [
-        hmac.new(secret.get_secret_value().encode(), body, hashlib.sha256).hexdigest()
+        hmac.new(secret.get_secret_value().encode(), request.body, hashlib.sha256).hexdigest()
         for secret in secrets
         if secret is not None
     ]

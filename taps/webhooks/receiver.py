@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -30,6 +30,7 @@ from mappings.platforms import Platform, load_platforms
 from stores.database import Stores
 from stores.deliveries import Deliveries
 from taps.webhooks.committer import Committer
+from taps.webhooks.items import Answer, WebhookRequest
 from taps.webhooks.server import Server
 
 log = logging.getLogger("onethread.receiver")
@@ -50,6 +51,12 @@ class ReceiverSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ONETHREAD_RECEIVER_", frozen=True, extra="ignore", env_file=".env")
 
     minimum_free_bytes: int = Field(500_000_000, ge=0, description="Below this, deliveries are answered 503.")
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#]+(/[^?#]*[^/?#])?$",
+        description="Scheme, host and path before /webhooks, as platforms call it, e.g. https://hooks.shop.example. "
+        "Twilio signs the address: behind a proxy its deliveries are refused without this.",
+    )
     minimum_free_percent: float = Field(5.0, ge=0, le=100, description="The same, as a share of the disk.")
 
 
@@ -57,8 +64,9 @@ class ReceiverSettings(BaseSettings):
 class WebhookRoute:
     """One webhook address: a platform's webhook module with the settings of this route.
 
-    `module` has ``Settings``, ``challenge``, ``verify``, ``split``, ``MAX_BODY_BYTES`` and, where deliveries carry
-    more that is worth keeping than content type and user agent, ``HEADERS`` (lowercase names).
+    `module` has ``Settings``, ``challenge``, ``verify``, ``split``, ``MAX_BODY_BYTES`` and, where there is need,
+    ``HEADERS`` (lowercase names worth keeping besides content type and user agent), ``GZIP`` (compressed
+    bodies are taken and stored as they came) and ``answer`` (what the 200 to a stored delivery says).
     """
 
     module: Any
@@ -72,8 +80,11 @@ Settings = TypeVar("Settings", bound=BaseSettings)
 class Receiver:
     """The WSGI application. `routes` maps (platform, route name) to what serves it."""
 
-    def __init__(self, routes: Routes, deliveries: Deliveries, committer: Committer) -> None:
+    def __init__(
+        self, routes: Routes, deliveries: Deliveries, committer: Committer, public_url: str | None = None
+    ) -> None:
         self._routes = routes
+        self._public_url = public_url
         self._deliveries = deliveries
         self._committer = committer
         self._refused: Counter[tuple[str, str]] = Counter()
@@ -81,16 +92,16 @@ class Receiver:
     def __call__(self, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """The WSGI entry. Whatever goes wrong on our side is a 503, so that the platform tries again."""
         try:
-            status, text = self._answer(environ)
+            status, answer = self._answer(environ)
         except UnavailableError as error:
-            status, text = 503, str(error)
+            status, answer = 503, Answer(str(error))
         except Exception as error:  # noqa: BLE001 (a bug of ours must not look final to the platform)
             # No traceback and no message: they can hold what the customer wrote.
             log.error("receiver: %s while taking a delivery", type(error).__name__)
-            status, text = 503, "internal error"
-        content = text.encode()
+            status, answer = 503, Answer("internal error")
+        content = answer.body.encode()
         headers = [
-            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Type", answer.content_type),
             ("Content-Length", str(len(content))),
             ("X-Content-Type-Options", "nosniff"),
         ]
@@ -101,63 +112,82 @@ class Receiver:
         start_response(f"{status} {_REASONS[status]}", headers)
         return [content]
 
-    def _answer(self, environ: Mapping[str, Any]) -> tuple[int, str]:
+    def _answer(self, environ: Mapping[str, Any]) -> tuple[int, Answer]:
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
         if path in {"/health", "/ready"}:
             if path == "/ready":
                 self._committer.check()
-            return (200, "ok") if method == "GET" else (405, "")
+            return (200, Answer("ok")) if method == "GET" else (405, Answer())
         match path.split("/"):
             case ["", "webhooks", platform]:
                 key = (platform, DEFAULT_ROUTE)
             case ["", "webhooks", platform, name]:
                 key = (platform, name)
             case _:
-                return 404, ""
+                return 404, Answer()
         route = self._routes.get(key)
         if route is None:
-            return 404, ""
+            return 404, Answer()
         try:
             if method == "GET":
                 return self._handshake(route, environ)
-            return self._delivery(key, route, environ) if method == "POST" else (405, "")
+            return self._delivery(key, route, environ) if method == "POST" else (405, Answer())
         except SignatureError as error:
             self._count_refused(key, error)
-            return 401, ""
+            return 401, Answer()
 
-    @staticmethod
-    def _handshake(route: WebhookRoute, environ: Mapping[str, Any]) -> tuple[int, str]:
+    def _request(self, environ: Mapping[str, Any], received_at: datetime, body: bytes = b"") -> WebhookRequest | None:
+        """The request as a webhook module sees it; ``None`` when its query cannot be read."""
+        text = environ.get("QUERY_STRING", "")
         try:
-            query = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True, max_num_fields=50))
+            query = dict(reversed(parse_qsl(text, keep_blank_values=True, max_num_fields=50)))
         except ValueError:
-            return 400, ""
-        text = route.module.challenge(route.settings, "GET", query)
-        return (405, "") if text is None else (200, text)
-
-    def _delivery(self, key: tuple[str, str], route: WebhookRoute, environ: Mapping[str, Any]) -> tuple[int, str]:
-        received_at = datetime.now(UTC)
+            return None
         headers = {
             name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")
         }
         headers["content-type"] = environ.get("CONTENT_TYPE", "")
-        if headers.get("content-encoding", "identity").lower() != "identity":
-            return 415, ""  # 1 MB of gzip can be 1 GB of zeros
+        base = self._public_url or f"{environ.get('wsgi.url_scheme', 'http')}://{headers.get('host', '')}"
+        path = quote(environ.get("PATH_INFO", "").encode("latin-1"), safe="/:@-._~!$&'()*+,;=")
+        return WebhookRequest(
+            method=environ["REQUEST_METHOD"],
+            url=f"{base}{path}{'?' if text else ''}{text}",
+            query=query,
+            headers=headers,
+            body=body,
+            received_at=received_at,
+        )
+
+    def _handshake(self, route: WebhookRoute, environ: Mapping[str, Any]) -> tuple[int, Answer]:
+        request = self._request(environ, datetime.now(UTC))
+        if request is None:
+            return 400, Answer()
+        answer = route.module.challenge(route.settings, request)
+        return (405, Answer()) if answer is None else (200, answer)
+
+    def _delivery(self, key: tuple[str, str], route: WebhookRoute, environ: Mapping[str, Any]) -> tuple[int, Answer]:
+        received_at = datetime.now(UTC)
+        encoding = environ.get("HTTP_CONTENT_ENCODING", "identity").lower()
+        if encoding != "identity" and not (encoding == "gzip" and getattr(route.module, "GZIP", False)):
+            return 415, Answer()  # 1 MB of gzip can be 1 GB of zeros
         length = environ.get("CONTENT_LENGTH") or "0"
         if not length.isdecimal():
-            return 400, ""
+            return 400, Answer()
         if int(length) > route.module.MAX_BODY_BYTES:
-            return 413, ""
+            return 413, Answer()
         self._committer.check()
         body = environ["wsgi.input"].read(int(length))
-        if len(body) != int(length):
-            return 400, ""
-        route.module.verify(route.settings, headers, body)
-        kept = {
-            name: headers[name] for name in (*_COMMON_HEADERS, *getattr(route.module, "HEADERS", ())) if name in headers
-        }
+        request = self._request(environ, received_at, body) if len(body) == int(length) else None
+        if request is None:
+            return 400, Answer()
+        route.module.verify(route.settings, request)
+        names = (*_COMMON_HEADERS, *getattr(route.module, "HEADERS", ()))
+        kept = {name: request.headers[name] for name in names if name in request.headers}
+        if encoding != "identity":
+            kept["content-encoding"] = encoding
         query = environ.get("QUERY_STRING", "")
         self._committer.store(self._deliveries.encode(*key, received_at, kept, query, body))
-        return 200, ""
+        return 200, route.module.answer(route.settings, request) if hasattr(route.module, "answer") else Answer()
 
     def _count_refused(self, key: tuple[str, str], error: SignatureError) -> None:
         """Log the 1st, 2nd, 4th, 8th ... refusal: a flood of forged requests must not fill the disk with log lines."""
@@ -241,7 +271,7 @@ def serve(
             disk_usage=disk_usage,
         )
         try:
-            _serve(Receiver(routes, deliveries, committer), routes, host, port, on_ready)
+            _serve(Receiver(routes, deliveries, committer, limits.public_url), routes, host, port, on_ready)
         finally:
             # Before its thread has ended, closing the connection would pull it from under a commit.
             if committer.close(timeout_seconds=2):

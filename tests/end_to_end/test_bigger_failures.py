@@ -12,8 +12,8 @@ import pytest
 
 import console.demo
 from sandbox.base import Fault
+from sandbox.deliverer import Delivery
 from sandbox.hubspot import HubSpotApp
-from sandbox.meta import Delivery
 from stores.archive import Archive
 from stores.items import Items
 from tests.end_to_end.shop import Shop, kill_group, open_shop, wait_for

@@ -12,8 +12,8 @@ import pytest
 import requests
 
 from sandbox.base import SandboxServer
+from sandbox.deliverer import Delivery
 from sandbox.messenger import MessengerApp
-from sandbox.meta import Delivery
 from tests.sandbox.conftest import ROOT, Inbox, StandingClock
 
 Judge = Callable[[str, dict[str, Any]], list[dict[str, Any]]]

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from sandbox.base import SandboxServer
-from sandbox.meta import Delivery
+from sandbox.deliverer import Delivery
 from sandbox.whatsapp import WhatsAppApp
 from tests.sandbox.conftest import ROOT, Inbox, StandingClock
 

@@ -20,8 +20,9 @@ from mappings.from_whatsapp import WhatsAppContext, records_from_whatsapp
 from mappings.ids import reply_key, reply_token
 from mappings.records import Consent, Contact, Evidence, Handle, Message, MessageChange, Receipt, Record, Reply
 from sandbox.base import SandboxServer
+from sandbox.deliverer import Event
 from sandbox.messenger import MessengerApp
-from sandbox.meta import Event, wire
+from sandbox.meta import wire
 from sandbox.whatsapp import WhatsAppApp
 from stores.archive import Archive
 from stores.database import Stores

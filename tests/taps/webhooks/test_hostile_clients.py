@@ -18,6 +18,7 @@ import pytest
 from mappings.errors import SignatureError
 from stores.database import Stores
 from taps.webhooks import server as server_module
+from taps.webhooks.items import WebhookRequest
 from taps.webhooks.receiver import WebhookRoute
 from tests.contract.webhook import RunningReceiver, running_receiver
 
@@ -25,8 +26,8 @@ MAX_BODY_BYTES = 1_000_000
 SIGNED = "POST /webhooks/acme HTTP/1.1\r\nHost: x\r\nX-Secret: one\r\n"
 
 
-def verify(settings: str, headers: dict[str, str], body: bytes) -> None:
-    if headers.get("x-secret") != settings:
+def verify(settings: str, request: WebhookRequest) -> None:
+    if request.headers.get("x-secret") != settings:
         msg = "the secret is wrong"
         raise SignatureError(msg)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from taps.webhooks import messenger
-from tests.contract.webhook import WebhookContract
+from tests.contract.webhook import HandshakeContract, JsonBodyContract, WebhookContract
 
 PAGE, PERSON = "682498302938465", "5912345678901234"
 
@@ -25,7 +25,7 @@ def delivery(*entries: Any) -> bytes:
     return json.dumps({"object": "page", "entry": [*entries]}).encode()
 
 
-class TestMessengerWebhook(WebhookContract):
+class TestMessengerWebhook(WebhookContract, HandshakeContract, JsonBodyContract):
     slug = "messenger"
     module: ClassVar[Any] = messenger
     signature_header = "X-Hub-Signature-256"

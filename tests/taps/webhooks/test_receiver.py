@@ -20,25 +20,26 @@ from stores.deliveries import Deliveries, DeliveryRow
 from taps.webhooks import committer as committer_module
 from taps.webhooks import receiver as receiver_module
 from taps.webhooks.committer import Committer
+from taps.webhooks.items import Answer, WebhookRequest
 from taps.webhooks.receiver import Routes, WebhookRoute, build_routes, serve
-from tests.contract.webhook import PLENTY, Answer, RunningReceiver, Usage, running_receiver
+from tests.contract.webhook import PLENTY, HttpAnswer, RunningReceiver, Usage, running_receiver
 
 
-def verify(settings: str, headers: dict[str, str], body: bytes) -> None:
+def verify(settings: str, request: WebhookRequest) -> None:
     """A platform that sends its secret along."""
-    if body == b"bug":
+    if request.body == b"bug":
         msg = "a bug that shows canary-body"
         raise RuntimeError(msg)
-    if headers.get("x-secret") != settings:
+    if request.headers.get("x-secret") != settings:
         msg = "the secret is wrong"
         raise SignatureError(msg)
 
 
-def challenge(settings: str, method: str, query: dict[str, str]) -> str | None:
-    if "token" in query and query["token"] != settings:
+def challenge(settings: str, request: WebhookRequest) -> Answer | None:
+    if request.query.get("token", settings) != settings:
         msg = "the token is wrong"
         raise SignatureError(msg)
-    return query.get("echo")
+    return Answer(request.query["echo"]) if "echo" in request.query else None
 
 
 def module(max_body_bytes: int = 1000) -> Any:
@@ -60,7 +61,7 @@ def receiver(stores: Stores) -> Iterator[RunningReceiver]:
 
 def post(
     receiver: RunningReceiver, body: bytes, path: str = "/webhooks/acme", secret: str = "one", **headers: str
-) -> Answer:
+) -> HttpAnswer:
     sent = [("X-Secret", secret), *((name.replace("_", "-"), value) for name, value in headers.items())]
     return receiver.request("POST", path, body, sent)
 
@@ -496,3 +497,53 @@ def test_the_registered_platforms_are_the_default(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(receiver_module, "load_platforms", lambda: PLATFORMS)
     set_secrets(monkeypatch, "MESSENGER", app_secret="a", verify_token="b")
     assert set(build_routes()) == {("messenger", "default")}
+
+
+def test_the_first_of_two_values_in_a_query_counts(stores: Stores) -> None:
+    with running_receiver(stores, ROUTES) as receiver:
+        assert receiver.request("GET", "/webhooks/acme?echo=one&echo=two").body == b"one"
+
+
+def seen_by(stores: Stores, public_url: str | None, path: str) -> WebhookRequest:
+    """The request as the webhook module gets it."""
+    seen: list[WebhookRequest] = []
+    acme = SimpleNamespace(verify=lambda _, request: seen.append(request), MAX_BODY_BYTES=10)
+    with running_receiver(stores, {("acme", "default"): WebhookRoute(acme, "")}, public_url=public_url) as receiver:
+        assert receiver.request("POST", path, b"x", [("Host", "inside:8080")]).status == 200
+    (request,) = seen
+    return request
+
+
+@pytest.mark.parametrize(
+    ("public_url", "path", "url"),
+    [
+        (None, "/webhooks/acme?b=2&a=%20", "http://inside:8080/webhooks/acme?b=2&a=%20"),
+        ("https://hooks.shop.example", "/webhooks/acme", "https://hooks.shop.example/webhooks/acme"),
+        ("https://shop.example/crm", "/webhooks/acme?a=1", "https://shop.example/crm/webhooks/acme?a=1"),
+    ],
+)
+def test_a_module_sees_the_address_that_the_platform_called(
+    stores: Stores, public_url: str | None, path: str, url: str
+) -> None:
+    assert seen_by(stores, public_url, path).url == url
+
+
+def test_a_module_says_what_a_delivery_is_answered(stores: Stores) -> None:
+    acme = module()
+    acme.answer = lambda _, request: Answer(f"<got>{request.body.decode()}</got>", "text/xml")
+    with running_receiver(stores, {("acme", "default"): WebhookRoute(acme, "one")}) as receiver:
+        answer = receiver.request("POST", "/webhooks/acme", b"x", [("X-Secret", "one")])
+        assert (answer.body, answer.headers["content-type"]) == (b"<got>x</got>", "text/xml")
+        assert receiver.request("POST", "/webhooks/acme", b"x", [("X-Secret", "two")]).body == b""
+
+
+def test_a_compressed_body_is_stored_as_it_came_where_the_platform_compresses(stores: Stores) -> None:
+    acme = module()
+    acme.GZIP = True
+    headers = [("X-Secret", "one"), ("Content-Encoding", "gzip")]
+    with running_receiver(stores, {("acme", "default"): WebhookRoute(acme, "one")}) as receiver:
+        assert receiver.request("POST", "/webhooks/acme", b"\x1f\x8b", headers).status == 200
+        (delivery,) = receiver.stored.read("acme", "default", 0, 10)
+        assert (delivery.body, delivery.headers["content-encoding"]) == (b"\x1f\x8b", "gzip")
+        headers[1] = ("Content-Encoding", "br")
+        assert receiver.request("POST", "/webhooks/acme", b"x", headers).status == 415

@@ -12,7 +12,7 @@ import pytest
 
 from mappings.errors import SignatureError
 from taps.webhooks import whatsapp
-from tests.contract.webhook import WebhookContract
+from tests.contract.webhook import HandshakeContract, JsonBodyContract, WebhookContract
 
 METADATA = {"display_phone_number": "12025550100", "phone_number_id": "106540352242922"}
 ANNA = {"profile": {"name": "Anna"}, "wa_id": "447700900123", "user_id": "GB.1122334455667788"}
@@ -36,7 +36,7 @@ def delivery(*changes: Any, waba_id: str = "102290129340398") -> bytes:
 STATUSES = [{"id": "wamid.out", "status": name, "timestamp": "1760000001"} for name in ("sent", "delivered", "read")]
 
 
-class TestWhatsAppWebhook(WebhookContract):
+class TestWhatsAppWebhook(WebhookContract, HandshakeContract, JsonBodyContract):
     slug = "whatsapp"
     module: ClassVar[Any] = whatsapp
     signature_header = "X-Hub-Signature-256"
@@ -263,7 +263,7 @@ def test_pywa_takes_and_refuses_the_same_signatures() -> None:
     ours = []
     for secret, content, signature in cases:
         try:
-            whatsapp.verify(contract.settings(secret), {"x-hub-signature-256": signature}, content)
+            whatsapp.verify(contract.settings(secret), contract.signed(content, signature))
         except SignatureError:
             ours.append(False)
         else:
