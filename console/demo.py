@@ -57,11 +57,6 @@ class Theatre:
         deliver = (lambda raw: mail.deliver(raw, MAILBOX)) if mail else None
         self.stage = cast.Stage(self.hubspot, self.whatsapp, self.messenger, deliver, MAILBOX)
 
-    @property
-    def channels(self) -> list[str]:
-        """The platforms of this performance."""
-        return ["whatsapp", "messenger", *(["email"] if self.mail else [])]
-
     def _environment(self) -> dict[str, str]:
         hubspot, whatsapp, messenger = (server.url for server in self.servers)
         values = {
@@ -302,7 +297,7 @@ def serve_sandbox(port: int) -> None:
 def _write_project(theatre: Theatre) -> None:
     from console.generate import meltano_yml
 
-    (theatre.folder / "meltano.yml").write_text(meltano_yml(theatre.channels), encoding="utf-8")
+    (theatre.folder / "meltano.yml").write_text(meltano_yml(), encoding="utf-8")
 
 
 def _flush(theatre: Theatre) -> None:

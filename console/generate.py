@@ -10,7 +10,7 @@ import argparse
 import io
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ruamel.yaml import YAML
 from console.sending import PolicySettings
 from mappings.platforms import load_platforms
 from mappings.schema import singer_schema
+from mappings.settings import environment_prefix
 
 ROOT = Path(__file__).parent.parent
 CRMS = ("hubspot",)
@@ -44,7 +45,7 @@ def environment_name(plugin: str, setting: str) -> str:
     """The variable that a setting of a plugin shares with the rest of onethread: ``ONETHREAD_WHATSAPP_APP_SECRET``."""
     if setting in {"state_url", "key_file"}:
         return f"ONETHREAD_{setting.upper()}"
-    return f"ONETHREAD_{plugin.partition('-')[2].upper()}_{setting.upper()}"
+    return f"{environment_prefix(plugin)}{setting.upper()}"
 
 
 def meltano_settings(plugin: str, model: type[BaseModel]) -> list[dict[str, Any]]:
@@ -63,13 +64,8 @@ def meltano_settings(plugin: str, model: type[BaseModel]) -> list[dict[str, Any]
     return entries
 
 
-def meltano_project(channels: Sequence[str] | None = None) -> dict[str, Any]:
-    """The Meltano project.
-
-    Args:
-        channels: slugs of the platforms that the job ``inbound`` reads; by default all.
-    """
-    slugs = list(channels) if channels is not None else list(load_platforms())
+def meltano_project() -> dict[str, Any]:
+    """The Meltano project."""
     classes = plugin_classes()
     extractors: list[dict[str, Any]] = []
     loaders: list[dict[str, Any]] = []
@@ -117,7 +113,7 @@ def meltano_project(channels: Sequence[str] | None = None) -> dict[str, Any]:
         },
         "jobs": [
             {"name": "contacts", "tasks": [f"tap-{crm}-contacts identity target-archive" for crm in CRMS]},
-            {"name": "inbound", "tasks": [f"tap-{slug} identity target-archive" for slug in slugs]},
+            {"name": "inbound", "tasks": ["tap-channels identity target-archive"]},
             {"name": "deliver", "tasks": pipes_out},
             {
                 "name": "replies",
@@ -135,12 +131,12 @@ def meltano_project(channels: Sequence[str] | None = None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def meltano_yml(channels: Sequence[str] | None = None) -> str:
+def meltano_yml() -> str:
     """`meltano_project` as text."""
     yaml = YAML()
     yaml.width = 120
     text = io.StringIO()
-    yaml.dump(meltano_project(channels), text)
+    yaml.dump(meltano_project(), text)
     return _HEADER + text.getvalue()
 
 

@@ -83,6 +83,7 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
         self.repeats = 0
         self.missed = 0
         self._receives = False
+        self.polls = True
 
     # What a platform says
 
@@ -181,7 +182,7 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
         deadline = time.monotonic() + self.settings.follow_seconds
         beat = time.monotonic()
         self._receives = last > 0
-        polling, polled = self._poll(items), False
+        polling, polled = self._poll(items) if self.polls else iter(()), False
         while True:
             page = deliveries.read(self.platform, self.settings.route, after, _PAGE)
             for delivery, outcomes in self._open(page, items):

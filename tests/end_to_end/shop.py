@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,9 +226,9 @@ class Shop:
 
     # Meltano and the command
 
-    def write_project(self, channels: Sequence[str]) -> None:
+    def write_project(self) -> None:
         """The project's meltano.yml, as `onethread init` would write it."""
-        (self.folder / "meltano.yml").write_text(meltano_yml(channels), encoding="utf-8")
+        (self.folder / "meltano.yml").write_text(meltano_yml(), encoding="utf-8")
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start a command of our environment, in a process group of its own, its output to ``output.log``."""

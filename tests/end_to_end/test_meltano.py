@@ -44,7 +44,7 @@ class Story:
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """Everything once, then everything again."""
     with open_shop(tmp_path_factory.mktemp("meltano") / "shop") as shop:
-        shop.write_project(["whatsapp", "messenger"])
+        shop.write_project()
         shop.start_receiver()
         contact = {"firstname": "Mia", "lastname": "Rossi", "phone": "+1 202 555 0101", "email": EMAIL}
         mia = shop.hubspot.create_contact_as_person(contact)
@@ -102,12 +102,11 @@ def test_meltano_keeps_a_state_for_each_pipe(story: Story) -> None:
     done = story.shop.shell("meltano --log-level=error state list")
     assert set(done.stdout.split()) == {
         "dev:tap-hubspot-contacts-to-target-archive",
-        "dev:tap-whatsapp-to-target-archive",
-        "dev:tap-messenger-to-target-archive",
+        "dev:tap-channels-to-target-archive",
         "dev:tap-archive-to-target-hubspot",
         "dev:tap-hubspot-replies-to-target-outbox",
     }, done.stderr
-    kept = story.shop.shell("meltano --log-level=error state get dev:tap-whatsapp-to-target-archive")
+    kept = story.shop.shell("meltano --log-level=error state get dev:tap-channels-to-target-archive")
     assert '"delivery_id"' in kept.stdout
 
 
@@ -123,7 +122,7 @@ def test_no_secret_text_or_address_is_in_a_log_or_in_any_file_after_the_runs(sto
             )
         ),
     ]  # fmt: skip
-    assert "tap-whatsapp" in shop.output
+    assert "tap-channels" in shop.output
     assert (shop.folder / "receiver.log").stat().st_size > 0
     assert (shop.folder / "state" / "archive.db").stat().st_size > 0
     assert files_with(shop.folder, canaries) == {}
@@ -132,7 +131,7 @@ def test_no_secret_text_or_address_is_in_a_log_or_in_any_file_after_the_runs(sto
 
 def test_after_a_job_was_killed_the_next_run_goes_on_at_once(tmp_path: Path) -> None:
     with open_shop(tmp_path / "shop") as shop:
-        shop.write_project(["whatsapp", "messenger"])
+        shop.write_project()
         shop.start_receiver()
         asking = shop.whatsapp.add_customer("Jonas", "+12025550120", "US.jonas2weber")
         words = [f"Question {number:02d}" for number in range(30)]
