@@ -6,7 +6,7 @@ STAMP := .venv/.ready
 .PHONY: help setup demo test test-all lint format generate lock golden bench system clean
 
 help:
-	@echo "make demo       play the whole story against the stand-in servers (KEEP=1 leaves it running)"
+	@echo "make demo       play the whole story against the stand-in servers (KEEP=1 leaves it running, FULL=1 plays all platforms)"
 	@echo "make test       lint, types and tests"
 	@echo "make test-all   the slower suites too (official documents, real mail server, Meltano, crashes)"
 	@echo "make bench      the benchmarks"
@@ -25,7 +25,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $(STAMP)
 
 demo: $(STAMP)
-	@$(BIN)/onethread --log-level WARNING demo $(if $(KEEP),--keep)
+	@$(BIN)/onethread --log-level WARNING demo $(if $(KEEP),--keep) $(if $(FULL),--full)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

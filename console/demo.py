@@ -14,15 +14,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 
 from console.tally import Heard, heard_on_messenger, heard_on_whatsapp, tally
 from mappings.errors import OneThreadError
+from mappings.platforms import load_platforms
 from sandbox import cast
 from sandbox.base import Fault, SandboxServer
 from sandbox.hubspot import HubSpotApp
@@ -34,10 +35,41 @@ MAILBOX = "support@shop.example"
 _MAIL_PASSWORD = "sandbox-mail-password"  # noqa: S105 - invented, nothing else accepts it
 
 
+class Guest(Protocol):
+    """A stand-in that plays a scene of its own in the full performance; it is a `SandboxApp` as well."""
+
+    def environment(self, url: str) -> dict[str, str]:
+        """The variables that connect tap and receiver to it, given its address."""
+
+    def connect(self, receiver_url: str) -> None:
+        """Begin to push to the receiver, where the platform pushes."""
+
+    def play(self) -> None:
+        """Its customers write."""
+
+    def flush(self, timeout: float = 10) -> None:
+        """Until everything that is pushed was accepted, or given up as the platform would."""
+
+    def stop(self) -> None:
+        """Stop pushing."""
+
+    def heard(self) -> list[tuple[str, str | None, float]]:
+        """(channel, words or None, seconds since 1970) of each message that must end up on a record; see `Heard`."""
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        """The WSGI entry."""
+
+
+def guests() -> dict[str, Any]:
+    """A new stand-in of every installed platform that has a scene of its own."""
+    found = {slug: platform.load("sandbox") for slug, platform in load_platforms().items() if platform.sandbox}
+    return {slug: stand_in() for slug, stand_in in found.items() if hasattr(stand_in, "play")}
+
+
 class Theatre:
     """The stand-ins, the project folder and the processes of one performance."""
 
-    def __init__(self, folder: Path, stack: ExitStack, *, port: int = 0) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, *, port: int = 0, full: bool = False) -> None:
         self.folder = folder
         self.hubspot = HubSpotApp()
         self.whatsapp = WhatsAppApp(coexistence=True)
@@ -49,6 +81,15 @@ class Theatre:
         self.mail: MailSandbox | None = None
         if MailSandbox.available():
             self.mail = stack.enter_context(MailSandbox({MAILBOX: _MAIL_PASSWORD}))
+        self.guests: dict[str, Guest] = {}
+        self._guest_environment: dict[str, str] = {}
+        if full:
+            for slug, guest in guests().items():
+                server = stack.enter_context(SandboxServer(guest, port + len(self.servers) if port else 0))
+                stack.callback(guest.stop)
+                self.servers.append(server)
+                self.guests[slug] = guest
+                self._guest_environment |= guest.environment(server.url)
         self.receiver_port, self.console_port = _free_port(), _free_port()
         self.environment = self._environment()
         self._started: list[subprocess.Popen[bytes]] = []
@@ -58,7 +99,7 @@ class Theatre:
         self.stage = cast.Stage(self.hubspot, self.whatsapp, self.messenger, deliver, MAILBOX)
 
     def _environment(self) -> dict[str, str]:
-        hubspot, whatsapp, messenger = (server.url for server in self.servers)
+        hubspot, whatsapp, messenger = (server.url for server in self.servers[:3])
         values = {
             "STATE_URL": f"sqlite:///{self.folder / 'state'}",
             "HUBSPOT_ACCESS_TOKEN": "sandbox-token",
@@ -84,6 +125,8 @@ class Theatre:
         return {
             **inherited,
             **{f"ONETHREAD_{name}": value for name, value in values.items()},
+            **self._guest_environment,
+            "ONETHREAD_RECEIVER_PUBLIC_URL": f"http://127.0.0.1:{self.receiver_port}",
             "PATH": f"{binaries}{os.pathsep}{inherited.get('PATH', '')}",
             "MELTANO_PROJECT_ROOT": str(self.folder),
         }
@@ -116,8 +159,14 @@ class Theatre:
         return process
 
 
-def play(*, keep: bool, report: Path) -> int:
-    """Perform; write the report; 0 when nothing was lost or doubled."""
+def play(*, keep: bool, report: Path, full: bool = False) -> int:
+    """Perform; write the report; 0 when nothing was lost or doubled.
+
+    Args:
+        keep: leave everything running afterwards.
+        report: where the counts go, as JSON.
+        full: with a scene on every other platform that is installed.
+    """
     began = time.monotonic()
     folder = Path.cwd() / ".onethread" / "demo"
     shutil.rmtree(folder, ignore_errors=True)
@@ -128,7 +177,7 @@ def play(*, keep: bool, report: Path) -> int:
 
     with ExitStack() as stack:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        theatre = Theatre(folder, stack)
+        theatre = Theatre(folder, stack, full=full)
         try:
             _perform(theatre, say)
         except (OneThreadError, TimeoutError) as error:
@@ -154,12 +203,18 @@ def _perform(theatre: Theatre, say: Callable[[str], None]) -> None:
     base = f"http://127.0.0.1:{theatre.receiver_port}/webhooks"
     theatre.whatsapp.start_delivery(f"{base}/whatsapp")
     theatre.messenger.start_delivery(f"{base}/messenger")
+    for guest in theatre.guests.values():
+        guest.connect(f"http://127.0.0.1:{theatre.receiver_port}")
     say("the stand-ins, the receiver and the console are up")
     _check(theatre.run("setup", "hubspot", log="setup"), "setup hubspot", folder)
     say("HubSpot has its properties; running `contacts`")
     _check(theatre.run("run", "contacts", log="jobs"), "contacts", folder)
 
     say("the customers write; the receiver is killed (-9) in the middle and started again")
+    for slug, guest in theatre.guests.items():
+        say(f"a scene on {load_platforms()[slug].name}")
+        guest.play()
+        guest.flush(30)
     cast.first_act(stage)
     cast.rush_hour(stage)
     time.sleep(0.3)
@@ -234,6 +289,7 @@ def _count(theatre: Theatre, seconds: float) -> dict[str, Any]:
     replies = [*whatsapp["sent"], *messenger["sent"]]
     sent, delivered = len(replies), sum(one["status"] in {"delivered", "read"} for one in replies)
     doubled_replies = sum(one["times_seen"] - 1 for one in replies if one["times_seen"] > 1) // 2
+    heard += [Heard(*one) for guest in theatre.guests.values() for one in guest.heard()]
     if theatre.mail:
         mail = theatre.mail.state()
         heard += [Heard("email", one["words"], one["at"]) for one in theatre.stage.mails]
@@ -287,7 +343,7 @@ def serve_sandbox(port: int) -> None:
     folder = Path.cwd() / ".onethread" / "sandbox"
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        theatre = Theatre(folder, stack, port=port)
+        theatre = Theatre(folder, stack, port=port, full=True)
         print("\n".join(f"export {name}={value}" for name, value in sorted(theatre.environment.items())
                         if name.startswith(("ONETHREAD_", "TAP_"))))  # fmt: skip
         print("# state and controls under /_sandbox/ of each server; stop with Ctrl-C", flush=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from mappings.policy import LIMITS
 
 _NOT_MESSAGES = frozenset({"reaction", "edit", "revoke", "system"})
 
@@ -79,9 +82,11 @@ def tally(heard: Sequence[Heard], communications: Sequence[Mapping[str, Any]]) -
     )  # fmt: skip
 
 
-_CHANNELS = {"WhatsApp": "whatsapp", "Messenger": "messenger", "E-mail": "email"}
+_CHANNELS = {limits.name: slug for slug, limits in LIMITS.items()}
 _SAME_MOMENT_SECONDS = 2.0
 """WhatsApp and mail tell whole seconds."""
+_TIME_OF_RECEIPT_SECONDS = {"sms": 60.0, "apple": 60.0}
+"""Channels whose webhooks tell no time: the entry has the time at which the webhook came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,8 @@ class _Row:
 
     def tells(self, message: Heard) -> bool:
         """Whether this entry is that message of the customer."""
-        if not self.inbound or self.channel != message.channel or abs(self.at - message.at) >= _SAME_MOMENT_SECONDS:
+        apart = _TIME_OF_RECEIPT_SECONDS.get(message.channel, _SAME_MOMENT_SECONDS)
+        if not self.inbound or self.channel != message.channel or abs(self.at - message.at) >= apart:
             return False
         return message.words is None or message.words in self.body
 
@@ -107,5 +113,6 @@ class _Row:
         moment = str(properties["hs_timestamp"])
         at = float(moment) / 1000 if moment.isdigit() else datetime.fromisoformat(moment).timestamp()
         heading = body[:300].partition("</p>")[0]
-        channel = next((slug for name, slug in _CHANNELS.items() if name in heading), "?")
+        name = re.sub(r"<[^>]*>", "", heading).partition(" · ")[0]
+        channel = _CHANNELS.get(name, name)
         return cls(body, at, tuple(communication["contacts"]), channel, "→ us" in heading)

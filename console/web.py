@@ -21,6 +21,7 @@ from werkzeug.wrappers import Request, Response
 
 from mappings.platforms import load_platforms
 from mappings.records import ArchivedMessage, Conversation, Person, PersonChange
+from mappings.to_hubspot import channel_name
 from stores.archive import Archive
 from stores.database import Stores
 from stores.graph import Graph
@@ -43,7 +44,10 @@ _HEADERS = {
 }
 HANDLE_NAMES = {
     "email": "E-mail", "phone": "Phone", "whatsapp_user": "WhatsApp id", "messenger_psid": "Messenger id",
-    "hubspot_contact": "HubSpot contact", "login": "Login",
+    "hubspot_contact": "HubSpot contact", "login": "Login", "instagram_igsid": "Instagram id", "x_user": "X id",
+    "line_user": "LINE id", "viber_user": "Viber id", "wechat_openid": "WeChat id", "wechat_unionid": "WeChat union id",
+    "wecom_external_user": "WeCom id", "apple_opaque": "Apple Messages id", "slack_user": "Slack id",
+    "telegram_user": "Telegram id", "chatwoot_contact": "Web chat id",
 }  # fmt: skip
 
 
@@ -74,7 +78,9 @@ class ConsoleApp:
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
         platforms = load_platforms()
-        self._templates.globals["channel_name"] = lambda slug: platforms[slug].name if slug in platforms else slug
+        self._templates.globals["channel_name"] = lambda slug: (
+            platforms[slug].name if slug in platforms else channel_name(slug)
+        )
         self._templates.globals["handle_name"] = lambda kind: HANDLE_NAMES.get(kind, kind)
         self._templates.filters |= {
             "ago": self._ago, "left": self._left, "clock": _clock, "moment": _moment, "initials": _initials,

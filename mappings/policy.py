@@ -53,6 +53,80 @@ LIMITS: Mapping[str, ChannelLimits] = {
         source="documented: developers.facebook.com/documentation/business-messaging/messenger-platform/policy and"
         " /send-messages (Human Agent tag), read 2026-09-28",
     ),
+    "instagram": ChannelLimits(
+        name="Instagram",
+        window=timedelta(hours=24),
+        human_agent_window=timedelta(days=7),
+        text_limit=1000,
+        text_unit="bytes",
+        source="documented: developers.facebook.com/docs/instagram-platform (Send API: 1000 bytes UTF-8, 24 h, Human"
+        " Agent tag), read 2026-11",
+    ),
+    "x": ChannelLimits(
+        name="X",
+        window=None,
+        text_limit=10_000,
+        source="documented: github.com/xdevplatform/docs (no window; the recipient must allow messages); the length is"
+        " assumed, read 2026-11",
+    ),
+    "line": ChannelLimits(
+        name="LINE",
+        window=None,
+        text_limit=5000,
+        text_unit="UTF-16 units",
+        source="documented: developers.line.biz/en/reference/messaging-api (push at any time, text 5000); the unit is"
+        " assumed, read 2026-11",
+    ),
+    "viber": ChannelLimits(
+        name="Viber",
+        window=None,
+        text_limit=7000,
+        source="documented: developers.viber.com/docs/api/rest-bot-api (subscribers only, text 7000), read 2026-11",
+    ),
+    "wechat": ChannelLimits(
+        name="WeChat",
+        window=timedelta(hours=48),
+        text_limit=2048,
+        text_unit="bytes",
+        source="documented: developers.weixin.qq.com, customer-service messages (48 h, 5 messages); the length is"
+        " observed, read 2026-11",
+    ),
+    "wecom": ChannelLimits(
+        name="WeCom",
+        window=timedelta(hours=48),
+        text_limit=2048,
+        text_unit="bytes",
+        source="documented: developer.work.weixin.qq.com/document/path/94677 (48 h, 5 messages); the length is assumed,"
+        " read 2026-11",
+    ),
+    "apple": ChannelLimits(
+        name="Apple Messages",
+        window=None,
+        source="documented: register.apple.com/resources/messages/msp-rest-api (open until the customer closes the"
+        " thread), read 2026-11",
+    ),
+    "slack": ChannelLimits(
+        name="Slack",
+        window=None,
+        text_limit=40_000,
+        source="documented: docs.slack.dev/reference/methods/chat.postMessage (cut at 40,000), read 2026-11",
+    ),
+    "telegram": ChannelLimits(
+        name="Telegram",
+        window=None,
+        text_limit=4096,
+        source="documented: core.telegram.org/bots/api#sendmessage (4096 after entities), read 2026-11",
+    ),
+    "sms": ChannelLimits(
+        name="SMS",
+        window=None,
+        text_limit=1600,
+        can_start=True,
+        source="documented: twilio.com/docs/errors/21617 (1600 characters), read 2026-11",
+    ),
+    "webchat": ChannelLimits(
+        name="Web chat", window=None, source="documented: Chatwoot's API channel knows no window, read 2026-11"
+    ),
     "email": ChannelLimits(name="E-mail", window=None, can_start=True, source="documented: RFC 5321 knows no window"),
 }
 
@@ -198,7 +272,13 @@ def _check(reply: Reply, way: Way, now: datetime, policy: Policy) -> Way | Refus
 def _too_long(text: str, limits: ChannelLimits) -> Refusal | None:
     if limits.text_limit is None:
         return None
-    length = len(text.encode()) if limits.text_unit == "bytes" else len(text)
+    match limits.text_unit:
+        case "bytes":
+            length = len(text.encode("utf-8", "surrogatepass"))
+        case "UTF-16 units":
+            length = len(text.encode("utf-16-le", "surrogatepass")) // 2
+        case _:
+            length = len(text)
     if length <= limits.text_limit:
         return None
     return Refusal(

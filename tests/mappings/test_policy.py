@@ -22,9 +22,9 @@ def reply(**changes: Any) -> Reply:
 
 
 def way(channel: str, hours_ago: float | None, **changes: Any) -> Way:
-    kinds = {"whatsapp": "phone", "messenger": "messenger_psid", "email": "email"}
+    kinds = {"whatsapp": "phone", "sms": "phone", "messenger": "messenger_psid", "email": "email"}
     at = None if hours_ago is None else NOW - timedelta(hours=hours_ago)
-    to = Handle(kind=kinds[channel], value=f"{channel}-value")
+    to = Handle(kind=kinds.get(channel, f"{channel}_user"), value=f"{channel}-value")
     return Way(channel=channel, account="a", to=to, last_inbound_at=at, **changes)
 
 
@@ -94,6 +94,16 @@ def test_a_text_above_the_platforms_length_is_refused_with_both_numbers(channel:
     assert isinstance(refused, Refusal)
     assert str(limit) in refused.reason
     assert str(limit + 1) in refused.reason
+
+
+@pytest.mark.parametrize(
+    ("channel", "text"), [("instagram", "ä" * 501), ("wechat", "你" * 683), ("line", "😀" * 2501)], ids=str
+)
+def test_a_length_is_counted_in_the_platforms_own_unit(channel: str, text: str) -> None:
+    assert isinstance(choose_way(reply(text=text[:-1]), [way(channel, 1)], NOW), Way)
+    refused = choose_way(reply(text=text), [way(channel, 1)], NOW)
+    assert isinstance(refused, Refusal)
+    assert refused.code == "too_long"
 
 
 def test_a_declined_purpose_is_not_written_to_and_another_purpose_is() -> None:
