@@ -41,6 +41,9 @@ OURS_FIRST: tuple[str, ...] = ("reply_key", "reply_token", "author_name", "autho
 PLATFORM_TIME_FIRST: tuple[str, ...] = ("webhook", "poll", "import", "send")
 """Whose time of sending counts: the platform's own before our note of the moment of sending."""
 
+TIME_OF_RECEIPT = "time_of_receipt"
+"""Flag of a sighting whose platform told no time: another sighting that has one decides."""
+
 STATUS_RANK: Mapping[str, int] = {
     "queued": 0,
     "unknown": 1,
@@ -143,7 +146,11 @@ def merge_sightings(joined: Sequence[Message]) -> Message:
     values["handles"] = join_handles([first.handles, *(one.handles for one in joined)], head=first.handles[:1])
     values["conversation_key"] = first.conversation_key
     values["flags"] = sorted({flag for one in joined for flag in one.flags})
-    values["sent_at"] = next(by_source[source].sent_at for source in PLATFORM_TIME_FIRST if source in by_source)
+    told = [by_source[source] for source in PLATFORM_TIME_FIRST if source in by_source]
+    timed = next((one for one in told if TIME_OF_RECEIPT not in one.flags), None)
+    values["sent_at"] = (timed or told[0]).sent_at
+    if timed is not None:
+        values["flags"] = [flag for flag in values["flags"] if flag != TIME_OF_RECEIPT]
     arrival = next((one for one in joined if one.raw_ref or one.received_at), best)
     values["raw_ref"], values["received_at"] = arrival.raw_ref, arrival.received_at
     values["person_id"] = min((one.person_id for one in joined if one.person_id), default=None)

@@ -72,7 +72,7 @@ def tap_config_from_environment(
             continue
         variables = [f"{prefix}{name.upper()}"]
         if route:
-            of_account = node.get("secret") or model.model_fields[name].is_required() or name.endswith("_id")
+            of_account = node.get("secret") or model.model_fields[name].is_required() or name.endswith(("_id", "_sid"))
             variables = [f"{prefix}{route.upper()}_{name.upper()}", *([] if of_account else variables)]
         found = next((one for one in variables if environment.get(one)), None)
         if found is not None:

@@ -1,4 +1,4 @@
-"""One `state_url` -> every durable store: a folder of SQLite files, one writer at a time each.
+"""One `state_url` -> every durable store: a folder of SQLite files (or PostgreSQL), one writer at a time each.
 
 SQL is written in the dialect that SQLite and PostgreSQL share (``INSERT .. ON CONFLICT DO UPDATE``, ``RETURNING``).
 Schemas come from Alembic migrations, one history per store (`stores/migrations/<store>/`), applied when a store is
@@ -16,16 +16,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from mappings.errors import SettingsError
 from stores.codec import Codec
 
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
 DEFAULT_STATE_URL = "sqlite:///.onethread"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
-Row = sqlite3.Row
+Row = Any
+"""One row; its columns by name."""
 Parameters = Sequence[Any]
 
 
@@ -81,6 +85,15 @@ class Database:
                 self._connection.execute("ROLLBACK")
             raise
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Several reads that see one state of the store."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("COMMIT")
+
     def __del__(self) -> None:
         if hasattr(self, "_connection"):  # a file that is not there raises in __init__
             self._connection.close()
@@ -97,16 +110,24 @@ class Stores:
     """All stores behind one state URL, opened when first used.
 
     Args:
-        state_url: ``sqlite:///folder`` (relative), ``sqlite:////absolute/folder``, or a plain path.
+        state_url: ``sqlite:///folder`` (relative), ``sqlite:////absolute/folder``, a plain path, or
+            ``postgresql://user@host/database``; then the key file and media are in the folder that
+            ONETHREAD_STATE_FOLDER names, by default ``.onethread``.
         key_file: the codec's key file; by default ``key.json`` in the folder, made when the folder is new.
     """
 
     def __init__(self, state_url: str | None = None, key_file: str | None = None) -> None:
-        self.folder = folder_of(state_url or os.environ.get("ONETHREAD_STATE_URL") or DEFAULT_STATE_URL)
+        url = state_url or os.environ.get("ONETHREAD_STATE_URL") or DEFAULT_STATE_URL
+        self.url = url
+        self._postgres = url if url.startswith(("postgresql://", "postgres://")) else None
+        if self._postgres:
+            url = os.environ.get("ONETHREAD_STATE_FOLDER") or ".onethread"
+            _need_psycopg()
+        self.folder = folder_of(url)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         key_path = Path(key_file or os.environ.get("ONETHREAD_KEY_FILE") or self.folder / "key.json")
         with self.lock("key"):
-            self.codec = Codec.from_key_file(key_path, create=not any(self.folder.glob("*.db")))
+            self.codec = Codec.from_key_file(key_path, create=not self._has_stores())
         self._open: dict[str, Database] = {}
 
     def database(self, name: str) -> Database:
@@ -117,8 +138,13 @@ class Stores:
 
     def open(self, name: str, *, read_only: bool = False) -> Database:
         """A connection of its own to the store `name`; the caller closes it."""
-        path = self.folder / f"{name}.db"
         head = newest_revision(name)
+        if self._postgres:
+            from stores import postgres
+
+            postgres.migrate(self._postgres, name, head)
+            return postgres.PostgresDatabase(self._postgres, name, read_only=read_only)
+        path = self.folder / f"{name}.db"
         if not path.exists() or _revision(path, name) != head:
             with self.lock(f"migrate-{name}"):
                 _migrate(path, name, head)
@@ -131,6 +157,12 @@ class Stores:
         Raises:
             TimeoutError: another process still holds it after `timeout_seconds` (``None`` waits for ever).
         """
+        if self._postgres:
+            from stores.postgres import PostgresLock
+
+            with PostgresLock(self._postgres, name).hold(timeout_seconds):
+                yield
+            return
         path = self.folder / f"{name}.lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -138,6 +170,16 @@ class Stores:
             yield
         finally:
             os.close(descriptor)
+
+    def _has_stores(self) -> bool:
+        """Whether something was written already: then the key must be there, a new one could read nothing."""
+        if self._postgres is None:
+            return any(self.folder.glob("*.db"))
+        from stores import postgres
+
+        with postgres.connect(self._postgres, None) as connection:
+            found = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname LIKE 'onethread\\_%'").fetchone()
+            return found is not None
 
     def close(self) -> None:
         """Close every store that is open."""
@@ -152,7 +194,10 @@ def folder_of(state_url: str) -> Path:
     parts = urlsplit(state_url)
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
         return Path(unquote(parts.path[1:])).expanduser().absolute()
-    msg = f"state_url with scheme {parts.scheme!r} is not supported; use sqlite:///folder or sqlite:////absolute/folder"
+    msg = (
+        f"state_url with scheme {parts.scheme!r} is not supported; use sqlite:///folder, sqlite:////absolute/folder or "
+        "postgresql://user@host/database"
+    )
     raise SettingsError(msg)
 
 
@@ -181,19 +226,11 @@ def _revision(path: Path, name: str) -> str | None:
 
 def _migrate(path: Path, name: str, head: str) -> None:
     """Bring one store to `head`. Alembic is imported only here: it costs a third of a second."""
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
     from sqlalchemy import create_engine, event
     from sqlalchemy.pool import NullPool
 
     if path.exists() and _revision(path, name) == head:
         return
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # each store is made once, and says so three times
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
-    config.set_main_option("version_locations", str(_MIGRATIONS / name))
-    config.set_main_option("path_separator", "os")
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
     # Python's sqlite3 commits before each CREATE by itself, and a process killed between two of them would leave a
     # schema that is neither old nor new. With its own transactions off, the whole migration is one.
@@ -201,16 +238,39 @@ def _migrate(path: Path, name: str, head: str) -> None:
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     old_umask = os.umask(0o077)
     try:
+        upgrade(engine, name, head, str(path))
+    finally:
+        os.umask(old_umask)
+        engine.dispose()
+
+
+def upgrade(engine: Engine, name: str, head: str, where: str) -> None:
+    """Run the migrations of one store in one transaction; `where` is what an error calls the place."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # each store is made once, and says so three times
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("version_locations", str(_MIGRATIONS / name))
+    config.set_main_option("path_separator", "os")
+    try:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
             config.attributes["version_table"] = f"alembic_version_{name}"
             command.upgrade(config, head)
     except CommandError as error:
-        msg = f"{path} has a schema that this version does not know ({error}); it was written by a newer onethread"
+        msg = f"{where} has a schema that this version does not know ({error}); it was written by a newer onethread"
         raise SettingsError(msg) from None
-    finally:
-        os.umask(old_umask)
-        engine.dispose()
+
+
+def _need_psycopg() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("psycopg") is None:
+        msg = "a state_url of postgresql:// needs psycopg: pip install 'onethread[postgresql]'"
+        raise SettingsError(msg)
 
 
 def _flock(descriptor: int, name: str, timeout_seconds: float | None) -> None:

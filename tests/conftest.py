@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,20 +17,29 @@ from stores.database import Stores
 
 
 @pytest.fixture(autouse=True)
-def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_environment(tmp_path: Path, state_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees this machine's settings, and nothing is written outside its own folder."""
-    import os
-
     for name in list(os.environ):
         if name.startswith("ONETHREAD_") and name not in {"ONETHREAD_SPECS", "ONETHREAD_DATA"}:
             monkeypatch.delenv(name)
-    monkeypatch.setenv("ONETHREAD_STATE_URL", f"sqlite:///{tmp_path}/state")
+    monkeypatch.setenv("ONETHREAD_STATE_URL", state_url)
+    monkeypatch.setenv("ONETHREAD_STATE_FOLDER", f"{tmp_path}/state")
 
 
 @pytest.fixture
-def state_url(tmp_path: Path) -> str:
-    """The state URL of this test."""
-    return f"sqlite:///{tmp_path}/state"
+def state_url(tmp_path: Path) -> Iterator[str]:
+    """The state URL of this test: files, or a new database where TEST_POSTGRES_URL names a server."""
+    server = os.environ.get("TEST_POSTGRES_URL")
+    if server is None:
+        yield f"sqlite:///{tmp_path}/state"
+        return
+    import psycopg
+
+    name = f"t{uuid.uuid4().hex}"
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
+        yield f"{server}/{name}"
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @pytest.fixture

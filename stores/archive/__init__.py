@@ -154,7 +154,7 @@ class Archive:
         """
         records: list[tuple[str, dict[str, Any]]] = []
         position = {stream: after.get(stream, 0) for stream in streams}
-        with self._one_moment():
+        with self._database.snapshot():
             now = self.high_water()
             for stream in streams:
                 room = limit - len(records)
@@ -331,15 +331,6 @@ class Archive:
             refresh_conversations(writing)
             refresh_persons(writing)
             writing.close()
-
-    @contextmanager
-    def _one_moment(self) -> Iterator[None]:
-        """Several reads that see one state of the archive."""
-        self._database.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._database.execute("COMMIT")
 
     def _receipts(self, column: str, mark: str) -> list[Receipt]:
         rows = self._database.query(f"{_SELECTS['receipts']} WHERE {column} = ?", (mark,))

@@ -72,6 +72,16 @@ def test_the_time_is_the_platforms_not_that_of_our_sending(source: Any) -> None:
     assert merged.sent_at == at(2)
 
 
+def test_a_time_of_receipt_gives_way_to_the_platforms_time() -> None:
+    pushed = message("m1", 5, flags=["forwarded", "time_of_receipt"])
+    polled = message("m1", 2, seen_by="poll")
+    for order in permutations([pushed, polled]):
+        merged = fold.merge_sightings(fold.join_sightings(order))
+        assert (merged.sent_at, merged.flags) == (at(2), ["forwarded"])
+    (alone,) = fold.join_sightings([pushed])
+    assert (alone.sent_at, alone.flags) == (at(5), ["forwarded", "time_of_receipt"])
+
+
 def test_the_first_delivery_of_two_is_where_the_raw_bytes_are() -> None:
     late = message("m1", 0, raw_ref="delivery:9#0", received_at=at(5))
     early = message("m1", 0, raw_ref="delivery:10#0", received_at=at(1))

@@ -236,9 +236,18 @@ def told(archive: Archive, *streams: str) -> list[str]:
     )
 
 
+def tables(stores: Stores) -> list[str]:
+    """The archive's tables."""
+    sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+    if stores.url.startswith("postgresql"):
+        sql = "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'onethread_archive'"
+    return [row["name"] for row in stores.database("archive").query(sql)]
+
+
 def empty(stores: Stores) -> None:
     """Make the archive as new."""
     database = stores.database("archive")
     with database.transaction():
-        for row in database.query("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'alembic%'"):
-            database.execute(f"DELETE FROM {row['name']}")
+        for name in tables(stores):
+            if not name.startswith("alembic"):
+                database.execute(f"DELETE FROM {name}")

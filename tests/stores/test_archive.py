@@ -32,6 +32,7 @@ from tests.stores.archive_world import (
     phone,
     psid,
     receipt,
+    tables,
     told,
     watermark,
 )
@@ -211,8 +212,8 @@ def test_a_fold_that_fails_leaves_nothing_behind(archive: Archive) -> None:
 def everything_kept(stores: Stores) -> str:
     """All that the archive's file says to who has the key."""
     database, texts = stores.database("archive"), []
-    for table in database.query("SELECT name FROM sqlite_master WHERE type = 'table'"):
-        for row in database.query(f"SELECT * FROM {table['name']}"):
+    for table in tables(stores):
+        for row in database.query(f"SELECT * FROM {table}"):
             texts += [stores.codec.decrypt(one).decode() if isinstance(one, bytes) else str(one) for one in tuple(row)]
     return "\n".join(texts)
 
@@ -236,8 +237,8 @@ def test_what_was_unsent_is_kept_nowhere(stores: Stores, archive: Archive, order
 def test_nothing_personal_stands_in_clear_in_the_file(stores: Stores, archive: Archive) -> None:
     fold(archive, *WORLD)
     database, clear = stores.database("archive"), []
-    for table in database.query("SELECT name FROM sqlite_master WHERE type = 'table'"):
-        for row in database.query(f"SELECT * FROM {table['name']}"):
+    for table in tables(stores):
+        for row in database.query(f"SELECT * FROM {table}"):
             clear += [str(one) for one in tuple(row) if not isinstance(one, bytes)]
     text = "\n".join(clear)
     for personal in ("ada@", "+1415", "mail.example", "text of", "m1", "Lovelace", "lovelace", PAGE, MAILBOX):
@@ -583,7 +584,7 @@ def test_a_page_is_of_one_moment(
 ) -> None:
     graph.assign("p-ada", psid("ada"))
     fold(archive, message("m1", 1))
-    other = Stores(str(stores.folder))
+    other = Stores(stores.url)
     elsewhere = Archive(other, graph)  # type: ignore[arg-type]
     changes = archive.changes
 

@@ -90,6 +90,7 @@ def test_large_bodies_come_in_portions_and_none_is_left_out(
     assert portions == [1, 1, 1, 1]
 
 
+@pytest.mark.sqlite
 def test_an_id_is_not_used_again_after_a_purge(writer: Deliveries, stores: Stores) -> None:
     writer.add([row(writer, b"1"), row(writer, b"2")])
     last_id = writer.last_id("x", "default")
@@ -106,11 +107,13 @@ def test_nothing_that_was_said_or_sent_along_stands_on_disk_in_clear(writer: Del
     assert all(canary not in path.read_bytes() for path in stores.folder.iterdir())
 
 
+@pytest.mark.sqlite
 def test_a_reader_cannot_write(writer: Deliveries, reader: Deliveries) -> None:
     with pytest.raises(sqlite3.OperationalError):
         reader.add([row(writer, b"1")])
 
 
+@pytest.mark.sqlite
 def test_a_reader_with_a_long_look_does_not_stop_the_writer(writer: Deliveries, reader: Deliveries) -> None:
     writer.add([row(writer, b"1")])
     with reader._database._connection as connection:

@@ -53,7 +53,7 @@ def test_no_handle_and_no_name_is_on_disk_in_clear(stores: Stores, resolver: Res
 
 def test_a_graph_is_read_by_another_process_as_it_was_committed(stores: Stores, resolver: Resolver) -> None:
     [person_id] = resolver.resolve([message(phone(1), name="Ann")])
-    elsewhere = Stores(str(stores.folder))
+    elsewhere = Stores(stores.url)
     assert Graph(elsewhere).person_of(phone(1)) == person_id
     assert Graph(elsewhere).best_name(str(person_id)) == "Ann"
     elsewhere.close()

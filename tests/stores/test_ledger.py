@@ -133,6 +133,7 @@ def test_a_failed_transaction_leaves_nothing(ledger: Ledger) -> None:
     assert ledger.contact("a") is None
 
 
+@pytest.mark.sqlite
 def test_neither_words_nor_numbers_are_in_the_file(ledger: Ledger, stores: Stores) -> None:
     entry = ledger.entry_for(_message(1), "written", kept={"message": _message(1).model_dump(mode="json")})
     ledger.save_messages([entry])
