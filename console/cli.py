@@ -252,6 +252,130 @@ def outbox_decide(token: str, decision: str) -> None:
     click.echo(f"{token}: {decision}")
 
 
+@main.group(invoke_without_command=True)
+@click.pass_context
+@_ours
+def tokens(context: click.Context) -> None:
+    """List the tokens that onethread renews by itself: until when each is good, and when it was renewed."""
+    if context.invoked_subcommand:
+        return
+    from stores.tokens import Tokens
+
+    stored = Tokens(_open_stores()).listing()
+    if not stored:
+        click.echo("no token is stored: those in the settings are used as they are")
+    width = max((len(one.name) for one in stored), default=0)
+    for one in stored:
+        ends = f"until {one.expires_at:%Y-%m-%d %H:%M} UTC" if one.expires_at else "end not known"
+        renewed = f"renewed {one.refreshed_at:%Y-%m-%d %H:%M} UTC" if one.refreshed_at else "never renewed"
+        click.echo(f"{one.name:<{width}}  {ends}  {renewed}")
+        if one.refreshing_since:
+            click.echo(f"{'':<{width}}  a refresh that began {one.refreshing_since:%Y-%m-%d %H:%M} UTC was cut off")
+
+
+@tokens.command("set")
+@click.argument("name")
+@click.option("--access", is_flag=True, help="What you give is an access token; without this, a refresh token.")
+@click.option("--new", is_flag=True, help="Take a NAME that is not stored yet.")
+@_ours
+def tokens_set(name: str, *, access: bool, new: bool) -> None:
+    """Replace the token NAME after a new login. It is asked for, or read from standard input; never an argument."""
+    from pydantic import SecretStr
+
+    from stores.tokens import Token, Tokens
+
+    store = Tokens(_open_stores())
+    names = [one.name for one in store.listing()]
+    if name not in names and not new:
+        message = f"no token {name} is stored; there are: {', '.join(names) or 'none'}. To add it, use --new"
+        raise click.ClickException(message)
+    label = f"new {'access' if access else 'refresh'} token of {name}"
+    given = click.prompt(label, hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline()
+    if not given.strip():
+        message = "no token was given"
+        raise click.ClickException(message)
+    secret = SecretStr(given.strip())
+    store.put(name, Token(secret) if access else Token(SecretStr(""), secret))
+    click.echo(f"{name}: kept; the next run uses it")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON list.")
+@_ours
+def doctor(*, as_json: bool) -> None:
+    """Check everything that is configured: this machine, the receiver, each account. Exit code 1 if anything failed."""
+    import json
+
+    from console.doctor import examine
+
+    findings = []
+    for finding in examine(os.environ):
+        findings.append(finding)
+        if not as_json:
+            click.echo(finding.line())
+    if as_json:
+        click.echo(json.dumps([finding.values() for finding in findings], indent=2))
+    if any(finding.check.ok is False for finding in findings):
+        sys.exit(1)
+
+
+@main.command("import")
+@click.argument("file", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("--channel", help="The channel that the messages were on. Not for mbox: that is email.")
+@click.option("--account", help="Ours on that channel; for mbox the mailbox's address. Default: the channel.")
+@click.option("--format", "form", type=click.Choice(["jsonl", "csv", "mbox"]), help="Default: by the file's name.")
+@click.option("--map", "columns", metavar="COLUMN=FIELD", multiple=True, help="CSV: which column is which field.")
+@click.option("--separator", help="CSV: between the values. Default: the one the header has most of.")
+@click.option("--encoding", help="CSV: of the file. Default: utf-8.")
+@click.option("--timezone", help="Of times without one, e.g. Europe/Rome.")
+@click.option("--time-format", help="Of times that are not ISO 8601, e.g. '%d/%m/%Y %H:%M'.")
+@click.option("--id-scope", help="Where the customers' own ids are unique. Default: the channel.")
+@click.option("--default-region", help="Country of phone numbers without country code, e.g. GB.")
+@click.option("--own-address", "own_addresses", multiple=True, help="mbox: a further address of ours, or @domain.")
+@click.option("--keywords-file", type=click.Path(exists=True, dir_okay=False), help="Your own opt-out words (CSV).")
+@click.option("--dry-run", is_flag=True, help="Say what is in the files and what is wrong with them; write nothing.")
+@_ours
+def import_files_command(
+    file: Sequence[str], form: str | None, columns: Sequence[str], *, dry_run: bool, **options: Any
+) -> None:
+    """Read FILEs of messages, calls and forms (JSONL, CSV) or of mail (mbox) into the archive. Safe to repeat."""
+    from console.importing import columns_of, import_files, look_at_files
+
+    given = {"files": list(file), "format": form, "columns": columns_of(columns), **options}
+    given["own_addresses"] = list(given["own_addresses"])
+    config = {name: value for name, value in given.items() if value not in (None, [], {})}
+
+    def say(line: str) -> None:
+        click.echo(line)
+
+    sys.exit(look_at_files(config, say) if dry_run else import_files(_open_stores(), config, say))
+
+
+@main.group()
+def custom() -> None:
+    """Help with a channel of your own: see taps/custom.md."""
+
+
+@custom.command("schema")
+@_ours
+def custom_schema() -> None:
+    """Print the JSON schema of what a channel of your own sends."""
+    import json
+
+    from mappings.from_custom import contract_schema
+
+    click.echo(json.dumps(contract_schema(), indent=2))
+
+
+@custom.command("secret")
+@_ours
+def custom_secret() -> None:
+    """Print a new secret, for onethread and for the side that sends."""
+    from console.importing import new_secret
+
+    click.echo(new_secret())
+
+
 @main.command()
 @_ours
 def status() -> None:
@@ -266,7 +390,7 @@ def status() -> None:
 @click.option("--port", default=0, help="First of the ports; 0 takes free ones.")
 @_ours
 def sandbox(port: int) -> None:
-    """Run the stand-in servers of HubSpot, WhatsApp and Messenger on this machine, until stopped."""
+    """Run the stand-in servers of HubSpot and of every platform on this machine, until stopped."""
     from console.demo import serve_sandbox
 
     serve_sandbox(port)
@@ -274,13 +398,14 @@ def sandbox(port: int) -> None:
 
 @main.command()
 @click.option("--keep", is_flag=True, help="Leave everything running, to look around.")
+@click.option("--full", is_flag=True, help="With a scene on every platform.")
 @click.option("--report", default="demo-report.json", show_default=True, type=click.Path(path_type=Path))
 @_ours
-def demo(*, keep: bool, report: Path) -> None:
+def demo(*, keep: bool, full: bool, report: Path) -> None:
     """Play the whole story against the stand-in servers and count what happened."""
     from console.demo import play
 
-    sys.exit(play(keep=keep, report=report))
+    sys.exit(play(keep=keep, report=report, full=full))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 
 from console.sending import PolicySettings
-from mappings.platforms import load_platforms
+from mappings.platforms import RETIRED, load_platforms
 from mappings.schema import singer_schema
 from mappings.settings import environment_prefix
 
@@ -190,6 +190,10 @@ def platform_table() -> str:
             f"| [{platform.name}](taps/{slug}.md) | {platform.reads or 'yes'} | {platform.sends or '–'} |"
             f" {'yes' if platform.webhook else '–'} | {'yes' if platform.sandbox else '–'} |"
         )
+    names, years = ", ".join(one.name for one in RETIRED), ", ".join(str(one.year) for one in RETIRED)
+    lines.append(
+        f"| [{names}](taps/import.md) | retired ({years}); history comes in by `onethread import` | – | – | – |"
+    )
     return "\n".join(lines)
 
 

@@ -66,12 +66,33 @@ def tally(heard: Sequence[Heard], communications: Sequence[Mapping[str, Any]]) -
     rows = [_Row.of(one) for one in communications if one["contacts"]]
     free = set(range(len(rows)))
     found = lost = doubled = 0
-    for message in sorted(heard, key=lambda one: one.words is None):  # those with words take their entries first
+    wordless = [message for message in heard if message.words is None]
+    for message in heard:
+        if message.words is None:
+            continue
         matches = [number for number in sorted(free) if rows[number].tells(message)]
         free -= set(matches)
         found += bool(matches)
         lost += not matches
         doubled += max(0, sum(len(rows[number].contacts) for number in matches) - 1)
+    # What has no words is told by its time alone, and several can have the same: each takes the nearest entry that is
+    # left. What says the same once more is a double; what says something else is a note of the platform's.
+    taken: set[tuple[str, str]] = set()
+    for message in wordless:
+        near = [number for number in sorted(free) if rows[number].tells(message)]
+        nearest = min(near, key=lambda number: abs(rows[number].at - message.at), default=None)
+        found += nearest is not None
+        lost += nearest is None
+        if nearest is not None:
+            free.remove(nearest)
+            taken.add((rows[nearest].channel, rows[nearest].says))
+            doubled += len(rows[nearest].contacts) - 1
+    left = [
+        number
+        for number in free
+        if (rows[number].channel, rows[number].says) in taken and any(rows[number].tells(one) for one in wordless)
+    ]
+    doubled += sum(len(rows[number].contacts) for number in left)
     channels: dict[str, set[str]] = {}
     for row in rows:
         for contact in row.contacts:
@@ -99,6 +120,11 @@ class _Row:
     channel: str
     inbound: bool
 
+    @property
+    def says(self) -> str:
+        """The body without the reference at its end, which every entry has its own of."""
+        return self.body.rpartition("<p>ref ")[0] or self.body
+
     def tells(self, message: Heard) -> bool:
         """Whether this entry is that message of the customer."""
         apart = _TIME_OF_RECEIPT_SECONDS.get(message.channel, _SAME_MOMENT_SECONDS)
@@ -114,5 +140,5 @@ class _Row:
         at = float(moment) / 1000 if moment.isdigit() else datetime.fromisoformat(moment).timestamp()
         heading = body[:300].partition("</p>")[0]
         name = re.sub(r"<[^>]*>", "", heading).partition(" · ")[0]
-        channel = _CHANNELS.get(name, name)
+        channel = _CHANNELS.get(name, name.lower())  # a channel that only the user knows is told by its slug
         return cls(body, at, tuple(communication["contacts"]), channel, "→ us" in heading)

@@ -8,6 +8,7 @@ not read it through the visitor's browser).
 from __future__ import annotations
 
 import logging
+import mimetypes
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from stores.archive import Archive
 from stores.database import Stores
 from stores.graph import Graph
 from stores.items import Items
+from stores.media import Media
 from stores.outbox import Outbox
 from stores.parked import Parked
 
@@ -35,6 +37,7 @@ _PAGE = 60
 _THREAD = 400
 _STATIC = Path(__file__).parent / "static"
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+_PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif"})
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -84,7 +87,7 @@ class ConsoleApp:
         self._templates.globals["handle_name"] = lambda kind: HANDLE_NAMES.get(kind, kind)
         self._templates.filters |= {
             "ago": self._ago, "left": self._left, "clock": _clock, "moment": _moment, "initials": _initials,
-            "message_text": _message_text, "size": _size,
+            "message_text": _message_text, "size": _size, "is_picture": _PICTURES.__contains__,
         }  # fmt: skip
         self._map = Map([
             Rule("/", endpoint=self._waiting),
@@ -92,6 +95,7 @@ class ConsoleApp:
             Rule("/person/<person_id>", endpoint=self._person),
             Rule("/stuck", endpoint=self._stuck),
             Rule("/static/<name>", endpoint=self._static),
+            Rule("/media/<media_key>", endpoint=self._media),
         ])  # fmt: skip
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
@@ -174,6 +178,20 @@ class ConsoleApp:
         if path.suffix not in _TYPES or not path.is_file():
             raise NotFound
         return Response(path.read_bytes(), content_type=_TYPES[path.suffix])
+
+    def _media(self, request: Request, media_key: str) -> Response:
+        """A file that somebody sent: shown when it is a picture, else only to be saved, and nothing in it may run."""
+        del request
+        media = Media(self._stores)
+        facts = media.facts(media_key)
+        if facts is None:
+            raise NotFound
+        response = Response(media.open(media_key), content_type=facts.mime_type)
+        response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
+        if facts.mime_type not in _PICTURES:
+            name = f"{media_key}{mimetypes.guess_extension(facts.mime_type) or ''}"
+            response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+        return response
 
     def _page(self, template: str, **values: Any) -> Response:
         text = self._templates.get_template(template).render(**values)

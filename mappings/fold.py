@@ -426,7 +426,7 @@ def derive_conversation(
         last_inbound_at=last_inbound_at,
         last_outbound_at=last_outbound_at,
         unanswered_since=unanswered_since,
-        window_closes_at=_window(channel, last_inbound_at),
+        window_closes_at=None if ids.is_public_thread(conversation_key) else _window(channel, last_inbound_at),
         request_folder=flagged_at is not None and (accepted_at is None or accepted_at <= flagged_at),
     )
 

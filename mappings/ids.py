@@ -70,6 +70,17 @@ def parse_conversation_key(key: str) -> tuple[str, str, str]:
     return channel, account, thread
 
 
+_PUBLIC = ("comment:", "mention:")
+
+
+def is_public_thread(conversation: str) -> bool:
+    """Whether a conversation key names a comment or a mention: it opens no chat window and takes no private answer."""
+    try:
+        return parse_conversation_key(conversation)[2].startswith(_PUBLIC)
+    except PayloadError:
+        return False
+
+
 def change_key(subject_message_key: str, change: str, discriminator: str) -> str:
     """The key of one change of a message; the discriminator makes a repeated change its own (time or platform id)."""
     return _join(subject_message_key, change, discriminator)

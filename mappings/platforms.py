@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 from mappings.errors import SettingsError
 
@@ -39,6 +39,24 @@ class Platform:
         module, _, attribute = where.partition(":")
         loaded = import_module(module)
         return getattr(loaded, attribute) if attribute else loaded
+
+
+class Retired(NamedTuple):
+    """A platform that is no more: nothing can be read from it; its history comes in by ``onethread import``."""
+
+    name: str
+    year: int
+    source: str
+
+
+RETIRED = (
+    Retired("Google+", 2019, "documented: workspaceupdates.googleblog.com (consumer product closed 2019-04-02)"),
+    Retired(
+        "Google Business Messages",
+        2024,
+        "documented: developers.google.com/business-communications/business-messages (closed 2024-07-31)",
+    ),
+)
 
 
 @cache

@@ -78,7 +78,7 @@ class Profile(BaseModel):
 
 
 class Attachment(BaseModel):
-    """One file of a message; metadata only, the bytes stay where `url` or `platform_media_id` says."""
+    """One file of a message; metadata only, the bytes are in our media store or where `url` says."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -89,6 +89,7 @@ class Attachment(BaseModel):
     filename: str | None = None
     size_bytes: int | None = None
     sha256: str | None = Field(None, description="As the platform writes it (WhatsApp: base64).")
+    media_key: str | None = Field(None, description="Where the bytes are in our media store, once they were fetched.")
 
 
 class Message(Record):

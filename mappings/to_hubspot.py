@@ -241,7 +241,7 @@ def _body(message: ArchivedMessage, max_characters: int) -> str:
         after.insert(0, f"<ul>{items}</ul>")
     after.append(_paragraph(f"ref {communication_reference(message.message_key)[:12]}"))
     room = max_characters - sum(_units(part) for part in [*before, *after]) - len("<p></p>")
-    text = _cut(message.text or _spoken(message), room)
+    text = _cut(_words(message), room)
     return "".join([*before, _paragraph(text) if text else "", *after])
 
 
@@ -272,6 +272,15 @@ def _closing_lines(message: ArchivedMessage) -> list[str]:
             line += f": {message.status_reason}"
         lines.append(line)
     return lines
+
+
+def _words(message: ArchivedMessage) -> str:
+    """The customer's text; of a form and a call also what stands beside it."""
+    if message.kind not in {"form", "call"} or message.unsent_at:
+        return message.text or _spoken(message)
+    content = message.content or {}
+    facts = _plain_facts(content.get("fields") or content.get("call") or {}, "")[:_CONTENT_LINES]
+    return "\n".join([*filter(None, [message.text]), *facts]) or _spoken(message)
 
 
 def _spoken(message: ArchivedMessage) -> str:

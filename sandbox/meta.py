@@ -24,6 +24,7 @@ from sandbox.base import Rule, SandboxApp, json_response
 from sandbox.deliverer import Deliverer, Delivery, Event
 
 _WEBHOOKS = "developers.facebook.com/docs/graph-api/webhooks, copy of 2026-05-05"
+_DEBUGGING = "developers.facebook.com/docs/graph-api/reference/debug_token, read 2026-11"
 _CLIENTS = "error classes of pywa 4.5.0, session of facebook-business 26.0.3"
 
 VERSION = "/v<float:version>"
@@ -35,6 +36,7 @@ RULES = (
     Rule("several updates can come in one post, in any order, more than once", _WEBHOOKS, "documented", "pywa"),
     Rule("the callback answers the challenge of the verify GET or is not subscribed", _WEBHOOKS, "documented"),
     Rule("a wrong access token is code 190", _CLIENTS, "observed", "pywa"),
+    Rule("debug_token tells validity, end (0: never) and scopes of a token", _DEBUGGING, "documented"),
     Rule("a wrong appsecret_proof is code 100", _CLIENTS, "observed", "facebook-business"),
 )  # fmt: skip
 
@@ -136,6 +138,10 @@ class MetaApp(SandboxApp, abc.ABC):
     rules: tuple[Rule, ...] = RULES
     actions: frozenset[str] = frozenset()
     calls_per_hour = 100_000
+    scopes: tuple[str, ...] = ()
+    """The permissions of the access token."""
+    token_ends = 0
+    """When the access token ends, in epoch seconds; 0: never."""
 
     def __init__(
         self,
@@ -195,6 +201,15 @@ class MetaApp(SandboxApp, abc.ABC):
             ("hold", self._post_hold), ("release", self._post_release), ("flush", self._post_flush),
         ):  # fmt: skip
             yield Route(f"/_sandbox/{path}", endpoint=handler, methods=["POST"])
+
+    def get_debug_token(self, request: Request) -> Response:
+        """What the platform tells of a token: the handler of ``GET /v{N}.0/debug_token``."""
+        now = int(self.clock.epoch())
+        valid = request.args.get("input_token") == self.access_token and not 0 < self.token_ends <= now
+        return json_response({"data": {
+            "app_id": str(self.app_id), "application": "Sandbox app", "is_valid": valid, "expires_at": self.token_ends,
+            "data_access_expires_at": 0, "scopes": list(self.scopes) if valid else [],
+        }})  # fmt: skip
 
     def refusal(self, error: HTTPException) -> Response:
         """An unknown path is code 2500, a wrong method code 100."""

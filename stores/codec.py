@@ -1,7 +1,8 @@
 """Everything personal passes this codec on its way to disk: values are encrypted, look-ups go by fingerprint.
 
-Values are AES-256-GCM with a random nonce; a fingerprint is a keyed HMAC-SHA256, so that a stolen database is not a
-contact list. Both keys come from one key file (mode 0600), which is made when none is given.
+Values are AES-256-GCM with a random nonce; a file is AES-256-GCM in pieces, so that it never has to be in memory; a
+fingerprint is a keyed HMAC-SHA256, so that a stolen database is not a contact list. Both keys come from one key file
+(mode 0600), which is made when none is given.
 """
 
 from __future__ import annotations
@@ -10,22 +11,30 @@ import hmac
 import json
 import os
 import secrets
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from mappings.errors import SettingsError
 
 _FORMAT = b"\x01"
 _NONCE_BYTES = 12
+_FILE_FORMAT = b"\x02"
+_SALT_BYTES = 16
+_PIECE_BYTES = 64 * 1024
+_TAG_BYTES = 16
 
 
 class Codec:
     """Encrypts, decrypts and fingerprints with the keys of one key file."""
 
     def __init__(self, encryption_key: bytes, fingerprint_key: bytes) -> None:
+        self._encryption_key = encryption_key
         self._cipher = AESGCM(encryption_key)
         self._fingerprint_key = fingerprint_key
 
@@ -84,10 +93,53 @@ class Codec:
         """The value that `encrypt_json` was given."""
         return json.loads(self.decrypt(stored))
 
+    def encrypt_file(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """A file's bytes, encrypted piece by piece: format byte, salt, then pieces of 64 KiB with a tag each.
+
+        Each file has a key of its own (HKDF of the salt), so that the number of a piece can be its nonce; the last one
+        is marked in it. A piece that is missing, moved or from another file is therefore noticed, and so is the end.
+        """
+        salt = os.urandom(_SALT_BYTES)
+        cipher = self._file_cipher(salt)
+        yield _FILE_FORMAT + salt
+        number, waiting = 0, bytearray()
+        for chunk in chunks:
+            waiting += chunk
+            while len(waiting) > _PIECE_BYTES:
+                yield cipher.encrypt(_piece_nonce(number, last=False), bytes(waiting[:_PIECE_BYTES]), None)
+                del waiting[:_PIECE_BYTES]
+                number += 1
+        yield cipher.encrypt(_piece_nonce(number, last=True), bytes(waiting), None)
+
+    def decrypt_file(self, read: Callable[[int], bytes]) -> Iterator[bytes]:
+        """What `encrypt_file` was given, from a file's ``read``; raises `SettingsError` as `decrypt`, also when cut."""
+        if read(1) != _FILE_FORMAT:
+            msg = "a stored file has an unknown format; it was written by a newer version"
+            raise SettingsError(msg)
+        cipher = self._file_cipher(read(_SALT_BYTES))
+        number, piece = 0, read(_PIECE_BYTES + _TAG_BYTES)
+        while True:
+            following = read(_PIECE_BYTES + _TAG_BYTES)
+            try:
+                yield cipher.decrypt(_piece_nonce(number, last=not following), piece, None)
+            except InvalidTag:
+                msg = "a stored file cannot be decrypted: it was cut or altered, or another key file wrote it"
+                raise SettingsError(msg) from None
+            if not following:
+                return
+            number, piece = number + 1, following
+
+    def _file_cipher(self, salt: bytes) -> AESGCM:
+        return AESGCM(HKDF(SHA256(), 32, salt, b"onethread file").derive(self._encryption_key))
+
     def fingerprint(self, text: str | bytes) -> str:
         """32 hexadecimal digits, the same for the same text and key; the only form in which an id is indexed."""
         data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
         return hmac.digest(self._fingerprint_key, data, "sha256").hex()[:32]
+
+
+def _piece_nonce(number: int, *, last: bool) -> bytes:
+    return number.to_bytes(_NONCE_BYTES - 1, "big") + bytes([last])
 
 
 def _write_new_key(path: Path) -> None:

@@ -1,51 +1,13 @@
-"""Rotating tokens, shared pauses of rate-limited accounts, and facts that set-up found out."""
+"""Shared pauses of rate-limited accounts, and facts that set-up found out."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from stores.database import Stores
-
-
-class Tokens:
-    """Tokens that a platform replaces when they are used (refresh tokens); the newest is the only one that works."""
-
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
-        self._database = stores.database("control")
-
-    def load(self, name: str) -> dict[str, Any] | None:
-        """The token set saved under `name`, or ``None``."""
-        row = self._database.query_one("SELECT value FROM token WHERE name = ?", (name,))
-        return self._stores.codec.decrypt_json(row["value"]) if row else None
-
-    def save(self, name: str, value: dict[str, Any]) -> None:
-        """Keep `value` as the token set `name`."""
-        with self._database.transaction() as database:
-            database.execute(
-                "INSERT INTO token (name, value, changed_at) VALUES (?, ?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET value = excluded.value, changed_at = excluded.changed_at",
-                (name, self._stores.codec.encrypt_json(value), datetime.now(UTC).isoformat()),
-            )
-
-    def refresh(
-        self, name: str, stale: dict[str, Any] | None, fetch_new: Callable[[dict[str, Any] | None], dict[str, Any]]
-    ) -> dict[str, Any]:
-        """A token set newer than `stale`: the one another process just fetched, else the one `fetch_new` returns.
-
-        One process refreshes at a time: a rotating refresh token works once, and the second user would be locked out.
-        """
-        with self._stores.lock(f"token-{self._stores.codec.fingerprint(name)}"):
-            current = self.load(name)
-            if current is not None and current != stale:
-                return current
-            fresh = fetch_new(current)
-            self.save(name, fresh)
-            return fresh
 
 
 class Pauses:

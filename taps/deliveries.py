@@ -28,11 +28,13 @@ from mappings.errors import (
     UnknownShapeError,
 )
 from mappings.keywords import DEFAULT_KEYWORDS, Keywords, parse_keywords
-from mappings.records import Consent, Evidence, Message, MessageChange, Receipt, Record
+from mappings.records import Attachment, Consent, Evidence, Message, MessageChange, Receipt, Record
 from mappings.settings import PluginSettings
 from stores.deliveries import Deliveries, Delivery
 from stores.items import Items, Sighting
+from stores.media import Media, MediaRequest
 from stores.parked import ParkedItem
+from stores.positions import Positions
 from taps.base import Checkpoint, OneThreadTap
 from taps.webhooks.items import Item
 
@@ -53,6 +55,17 @@ class DeliverySettings(PluginSettings):
     )
     keywords_file: str | None = Field(
         None, description="Your own list of opt-out and opt-in words (CSV). Default: the packaged list, six languages."
+    )
+    fetch_media: bool = Field(
+        False,
+        description="Fetch the files of messages when they are read and keep them encrypted in the state folder: "
+        "platforms delete theirs after minutes to days.",
+    )
+    media_max_bytes: int = Field(25 * 2**20, gt=0, description="Larger files are left where they are.")
+    media_private_hosts: list[str] = Field(
+        default_factory=list,
+        description="Hosts (host or host:port) in your own network that files may be fetched from, also without TLS: a "
+        "platform that you host yourself. Everything else must have a public address and TLS.",
     )
 
 
@@ -75,7 +88,7 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
 
     platform: ClassVar[str]
     """The platform's slug."""
-    record_models = (Message, MessageChange, Receipt, Consent, Evidence)
+    record_models: ClassVar[tuple[type[Record], ...]] = (Message, MessageChange, Receipt, Consent, Evidence)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -84,6 +97,8 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
         self.missed = 0
         self._receives = False
         self.polls = True
+        # What this tap was started with: only that has its target confirmed.
+        self._confirmed_id: int | None = self.cursor.get("delivery_id")
 
     # What a platform says
 
@@ -177,6 +192,7 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
     def _read(self, deliveries: Deliveries, items: Items) -> Iterator[Record | Checkpoint]:
         after = int(self.cursor.get("delivery_id", 0))
         self._check_position(deliveries, after)
+        self._note_position()
         # Without following, the run ends at what was there when it began, however fast more arrives.
         last = deliveries.last_id(self.platform, self.settings.route)
         deadline = time.monotonic() + self.settings.follow_seconds
@@ -203,6 +219,13 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
                 yield Checkpoint({"delivery_id": after}, heartbeat=True)
             if polled and not page:
                 time.sleep(max(0.0, min(_POLL_SECONDS, deadline - now)))
+
+    def _note_position(self) -> None:
+        """Tell the receiver up to where this route has been read, once: it may remove what is old."""
+        if self._confirmed_id is not None:
+            route, now = self.settings.route, datetime.now(UTC)
+            Positions(self.stores).note(self.platform, route, self.name, int(self._confirmed_id), now)
+            self._confirmed_id = None
 
     def _poll(self, items: Items) -> Iterator[Record | Checkpoint]:
         try:
@@ -283,7 +306,58 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
             self._park_item(outcome, outcome.error)
         elif not outcome.records:
             self.ignored[self.name_of(outcome.item)] += 1
-        yield from outcome.records
+        for record in outcome.records:
+            yield self._with_media(record) if self.settings.fetch_media else record
+
+    # Files
+
+    def media_request(self, attachment: Attachment, message: Message) -> MediaRequest | None:
+        """How to get the bytes of an attachment; ``None`` when there is no way.
+
+        By default its `url`, without a token. A platform that wants a token or a look-up writes its own; what that
+        raises parks the attachment, and the message goes on without its bytes.
+        """
+        del message
+        return MediaRequest(attachment.url) if attachment.url else None
+
+    @cached_property
+    def media(self) -> Media:
+        """The store of files."""
+        return Media(self.stores, private_hosts=self.settings.media_private_hosts)
+
+    def _with_media(self, record: Record) -> Record:
+        """A message with its files in our store; of one that was taken back the files are deleted."""
+        if isinstance(record, MessageChange) and record.change == "unsend":
+            self.media.erase([record.message_key])
+        if not isinstance(record, Message) or not record.attachments or self.media.is_erased(record.message_key):
+            return record
+        files = [self._stored(file, position, record) for position, file in enumerate(record.attachments)]
+        return record.model_copy(update={"attachments": files})
+
+    def _stored(self, attachment: Attachment, position: int, message: Message) -> Attachment:
+        try:
+            found = self.media.find(message.message_key, position)
+            if found is None:
+                request = self.media_request(attachment, message)
+                if request is None:
+                    return attachment
+                found = self.media.fetch(
+                    request,
+                    max_bytes=self.settings.media_max_bytes,
+                    expected=attachment,
+                    message_key=message.message_key,
+                    position=position,
+                )
+        except SettingsError:  # the operator's to put right, for all files
+            raise
+        except OneThreadError as error:
+            payload = {"route": self.settings.route, "message": message.model_dump(mode="json")}
+            self.park("media", f"{message.message_key}#{position}", error, payload, message.raw_ref)
+            return attachment
+        update = {"media_key": found.media_key, "size_bytes": found.size_bytes}
+        return attachment.model_copy(
+            update={**update, "sha256": attachment.sha256 or found.sha256, "mime_type": found.mime_type}
+        )
 
     # Parking and replaying
 
@@ -309,6 +383,9 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
         self.park("deliveries", f"{self.settings.route}|{raw_ref}", error, payload, raw_ref)
 
     def _replayed(self, row: ParkedItem) -> Iterator[Record]:
+        if "message" in row.payload:  # a file that could not be fetched: the message again, now with it
+            yield self._with_media(Message.model_validate(row.payload["message"]))
+            return
         for outcome in self._parked_outcomes(row):
             yield from self.emit(outcome)
 

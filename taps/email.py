@@ -22,6 +22,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from mappings.contact_points import normalize_email
 from mappings.errors import (
+    CredentialsError,
     MissingFieldError,
     OneThreadError,
     PayloadError,
@@ -35,7 +36,7 @@ from mappings.keywords import DEFAULT_KEYWORDS, Keywords, parse_keywords
 from mappings.records import Consent, Evidence, Message, Receipt, Record
 from mappings.settings import PluginSettings
 from stores.parked import ParkedItem
-from taps.base import Checkpoint, OneThreadTap
+from taps.base import Check, Checkpoint, OneThreadTap
 from taps.email_mailbox import Listed, Mailbox
 
 _CHUNK_MAILS = 100
@@ -317,6 +318,27 @@ class TapEmail(OneThreadTap[EmailSettings]):
     def _checkpoint(self, *, heartbeat: bool = False) -> Checkpoint:
         folders = {name: dict(position) for name, position in self.positions.items()}
         return Checkpoint({"folders": folders}, heartbeat=heartbeat)
+
+    # onethread doctor
+
+    def check(self) -> Iterator[Check]:
+        """Whether the server is there and lets us in, which folders are read, and whether they can be opened."""
+        yield from super().check()
+        where = f"{self.settings.host}:{self.settings.imap_port}"
+        try:
+            with self._mailbox() as mailbox:
+                detail = f"{where} lets us in" + ("" if self.settings.ssl else ", without TLS from the first byte")
+                yield Check("mailbox login", ok=True, detail=detail)
+                folders = folders_to_read(mailbox.list_folders(), self.settings.folders)
+                for folder in folders:
+                    yield Check("folder", ok=True, detail=f"{folder.name}, {mailbox.examine(folder.name).mails} mails")
+                if not any(folder.sent for folder in folders):
+                    detail, fix = "none found: replies written elsewhere are not seen", "name it in `folders`"
+                    yield Check("folder of sent mail", ok=None, detail=detail, fix=fix)
+        except CredentialsError as error:
+            yield Check("mailbox login", ok=False, detail=str(error), fix="renew `password`")
+        except OneThreadError as error:
+            yield Check("mailbox", ok=False, detail=str(error), fix="check `host`, `port`, `ssl` and `folders`")
 
     # Parking and replaying
 

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -38,17 +39,19 @@ from mappings.from_hubspot import (
 from mappings.http import error_for_status, retry_after_seconds
 from mappings.records import Contact, Record, Reply
 from mappings.settings import PluginSettings
-from mappings.to_hubspot import REPLY_STATUS, datetime_text
+from mappings.to_hubspot import REPLY_STATUS, datetime_text, property_definitions
 from stores.control import Pauses
 from stores.database import Stores
 from stores.parked import Parked
-from taps.base import Checkpoint, OneThreadTap
+from taps.base import Check, Checkpoint, HttpSession, OneThreadTap
 
 _CONTACTS = "contacts"
 _LIST_PAGE = 100
 _HISTORY_BATCH = 50
 _MOST_SEEN = 10_000
 _PLATFORM = "HubSpot"
+_NEEDED = {"contacts": "crm.objects.contacts.read", "communications": "crm.objects.contacts.read"}
+_CLOCK_SKEW = timedelta(minutes=1)
 
 
 class HubSpotSettings(PluginSettings):
@@ -287,6 +290,61 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
             return []
         return replies
 
+    # onethread doctor
+
+    def check(self) -> Iterator[Check]:
+        """Token and account, what the token may read, our properties, the clock. Changes nothing."""
+        yield from super().check()
+        account = _Account(self.settings)
+        try:
+            yield from self._check_account(account)
+            yield from self._check_access(account)
+            yield from self._check_properties(account)
+        except CredentialsError as error:
+            yield Check("access token", ok=False, detail=str(error), fix="set a valid access_token")
+        except OneThreadError as error:
+            yield Check("HubSpot API", ok=False, detail=str(error), fix="check api_url; try again later")
+
+    def _check_account(self, account: _Account) -> Iterator[Check]:
+        told = account.fetch_json("account-info/v3/details")
+        found = str(told.get("portalId")) if isinstance(told, dict) else "unknown"
+        yield Check("access token", ok=True, detail="accepted")
+        ours = found == self.settings.portal_id
+        detail = f"the token is of account {found}" + ("" if ours else f", portal_id says {self.settings.portal_id}")
+        yield Check("account", ok=ours, detail=detail, fix="" if ours else "put the right one of the two")
+        if account.answered_at is not None:
+            skew = abs(datetime.now(UTC) - account.answered_at)
+            fits = skew <= _CLOCK_SKEW
+            detail = f"{skew.total_seconds():.0f} s apart from HubSpot's"
+            yield Check("clock", ok=fits, detail=detail, fix="" if fits else "set the clock (NTP)")
+
+    def _check_access(self, account: _Account) -> Iterator[Check]:
+        for kind, scope in _NEEDED.items():
+            try:
+                account.fetch_json(f"crm/v3/objects/{kind}", {"limit": 1})
+            except CredentialsError:
+                yield Check(f"read {kind}", ok=False, detail="refused", fix=f"give the token the scope {scope}")
+            else:
+                yield Check(f"read {kind}", ok=True, detail="allowed")
+        try:
+            account.fetch_json("crm/v3/owners", {"limit": 1})
+        except CredentialsError:
+            detail, fix = (
+                "refused: agents are named by their user id",
+                "give the token the scope crm.objects.owners.read",
+            )
+            yield Check("read owners", ok=None, detail=detail, fix=fix)
+        else:
+            yield Check("read owners", ok=True, detail="allowed")
+
+    def _check_properties(self, account: _Account) -> Iterator[Check]:
+        told = account.fetch_json("crm/v3/properties/contacts")
+        rows = told.get("results") if isinstance(told, dict) else None
+        there = {str(one.get("name")) for one in rows or [] if isinstance(one, dict)}
+        missing = [one["name"] for one in property_definitions([]) if one["name"] not in there]
+        detail = f"missing: {', '.join(missing)}" if missing else "all set up"
+        yield Check("properties", ok=not missing, detail=detail, fix="onethread setup hubspot" if missing else "")
+
     # Both
 
     def _search(
@@ -322,6 +380,31 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
     def _park(self, stream: str, payload: Mapping[str, Any], error: PayloadError) -> None:
         record_id = str(payload.get("id"))
         self.park(stream, record_id, error, dict(payload), raw_ref(self.settings.portal_id, record_id))
+
+
+class _Account(HttpSession):
+    """The few questions of ``onethread doctor``; keeps HubSpot's time."""
+
+    def __init__(self, settings: HubSpotSettings) -> None:
+        token = settings.access_token
+        super().__init__(
+            _PLATFORM,
+            settings.api_url,
+            headers={"Authorization": f"Bearer {token.get_secret_value()}"},
+            secrets=[token],
+            timeout_seconds=settings.timeout_seconds,
+            max_tries=2,
+            max_seconds=15,
+        )
+        self.answered_at: datetime | None = None
+
+    def budget_of(self, headers: Mapping[str, str]) -> str | None:
+        """None; notes the ``Date`` of the answer."""
+        try:
+            self.answered_at = parsedate_to_datetime(headers.get("Date", "")).astimezone(UTC)
+        except ValueError:
+            self.answered_at = None
+        return None
 
 
 class _Seen:

@@ -23,7 +23,7 @@ from mappings.errors import (
     SettingsError,
     UnavailableError,
 )
-from mappings.ids import conversation_key, parse_message_key
+from mappings.ids import conversation_key, is_public_thread, parse_message_key
 from mappings.policy import DEFAULT_POLICY, Policy, Refusal, Way, choose_way
 from mappings.records import Handle, Message, Purpose, Receipt
 from stores.archive import Archive
@@ -286,7 +286,7 @@ class Dispatcher:
         ways = []
         handles = self._graph.handles_of(person_id)
         for conversation in self._archive.conversations_of(person_id):
-            if not conversation.handles:
+            if not conversation.handles or is_public_thread(conversation.conversation_key):
                 continue
             to = conversation.handles[0]
             way = Way(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mappings.contact_points import normalize_email, normalize_phone
 from mappings.errors import MissingFieldError, UnknownShapeError
 from mappings.fields import (
     PlatformEvent,
@@ -26,18 +25,19 @@ from mappings.fields import (
 )
 from mappings.from_messenger.account_links import handle_of_authorization_code, sign_authorization_code
 from mappings.from_messenger.codes import FILES, IGNORED, LIKES, REACTIONS, SHARES
+from mappings.from_messenger.comments import records_of_comment
 from mappings.from_messenger.event import CHANNEL, Event, MessengerContext
-from mappings.from_messenger.poll import message_from_messenger_poll, moment_of_graph
+from mappings.from_messenger.poll import message_from_messenger_poll
 from mappings.from_messenger.profiles import profile_from_messenger
 from mappings.ids import change_key
+from mappings.meta_graph import given_contact
 from mappings.platforms import Platform
-from mappings.records import Attachment, Handle, MessageChange, MessageKind, Receipt, ReceiptStatus, Record
+from mappings.records import Attachment, MessageChange, MessageKind, Receipt, ReceiptStatus, Record
 
 __all__ = [
     "PLATFORM",
     "MessengerContext",
     "message_from_messenger_poll",
-    "moment_of_graph",
     "profile_from_messenger",
     "records_from_messenger",
     "sign_authorization_code",
@@ -57,6 +57,8 @@ def records_from_messenger(item: PlatformEvent, context: MessengerContext) -> li
         UnknownShapeError: no rule for this kind of event.
         MissingFieldError: a field that is needed is absent or of the wrong type.
     """
+    if item.kind == "comment":
+        return records_of_comment(item, context)
     rule = _RULES.get(item.kind)
     if item.kind in IGNORED or (rule is not None and item.payload.get("field") is not None):
         return []
@@ -100,7 +102,7 @@ def _message(event: Event) -> list[Record]:
     keywords = event.context.keywords
     if quick is not None:
         decision, source = keywords.decision_of_button(text, payload), "template_answer"
-        given = _given_contact(text, payload)
+        given = given_contact(text, payload)
         if given:
             handles = [event.customer(), given]
             records.append(event.evidence("quick_reply_contact", "claimed", handles, message.message_key))
@@ -175,20 +177,6 @@ def _share(kind: str, one: Mapping[str, Any], payload: Mapping[str, Any]) -> dic
     names = ("title", "url", "id", "reel_video_id", "booking_id", "product", "template_type", "elements", "buttons",
              "text", "coordinates")  # fmt: skip
     return {"type": kind, **chosen(one, ("title", "url")), **chosen(payload, names)}
-
-
-def _given_contact(text: str | None, payload: str | None) -> Handle | None:
-    """The phone or address that the buttons ``user_phone_number`` and ``user_email`` put into text and payload.
-
-    Meta proposes what it knows of the customer, but the customer may send any other; so it is *claimed* only.
-    """
-    if payload is None or text not in {None, payload}:
-        return None
-    email = normalize_email(payload)
-    if email:
-        return Handle(kind="email", value=email)
-    phone = normalize_phone(payload) if payload.startswith("+") else None
-    return Handle(kind="phone", value=phone) if phone else None
 
 
 def _postback(event: Event) -> list[Record]:
@@ -365,6 +353,6 @@ PLATFORM = Platform(
     webhook="taps.webhooks.messenger",
     sender="targets.senders.messenger:MessengerSender",
     sandbox="sandbox.messenger:MessengerApp",
-    reads="messages, echoes, edits, reactions, deliveries, reads, account linking, opt-ins; gaps by polling",
+    reads="messages, echoes, edits, reactions, deliveries, reads, account linking, opt-ins, comments; gaps by polling",
     sends="text",
 )

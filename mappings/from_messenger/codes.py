@@ -54,5 +54,6 @@ IGNORED = frozenset({
     "app_roles",
     "policy_enforcement",
     "response_feedback",
+    "feed",
 })  # fmt: skip
-"""Kinds without a record: who answers the thread, what Meta thinks of the page. They are counted."""
+"""Kinds without a record: who answers the thread, what Meta thinks of the page, posts and likes. They are counted."""

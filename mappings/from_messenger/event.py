@@ -10,11 +10,11 @@ from typing import Any
 from mappings.fields import PlatformEvent, chosen, id_of, moment_of, object_of
 from mappings.ids import conversation_key, evidence_key, message_key
 from mappings.keywords import DEFAULT_KEYWORDS, Decision, Keywords
+from mappings.meta_graph import AD_REFERRAL
 from mappings.records import AuthorKind, Consent, Direction, Evidence, Handle, Message, MessageKind, Origin, Strength
 
 CHANNEL = "messenger"
 
-_REFERRAL = ("ref", "source", "type", "ad_id", "referer_uri", "ads_context_data", "product")
 _AHEAD = timedelta(hours=1)
 
 
@@ -101,7 +101,7 @@ class Event:
             kind=kind,
             content=dict(content) if content else None,
             origin=origin,
-            origin_detail=chosen(referral, _REFERRAL) if referral else None,
+            origin_detail=chosen(referral, AD_REFERRAL) if referral else None,
             flags=[*(("standby",) if self.standby else ()), *flags, *ahead],
             sent_at=sent_at,
             received_at=self.context.received_at,

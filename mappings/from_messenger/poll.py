@@ -7,19 +7,20 @@ documented; the members of an attachment and that a message has the same id here
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any
 
 from mappings.contact_points import clean_name
 from mappings.errors import MissingFieldError
 from mappings.fields import id_of, object_of, objects_of, optional_object_of, optional_text_of, text_of
 from mappings.from_messenger.event import CHANNEL
 from mappings.ids import conversation_key, message_key
-from mappings.records import Attachment, Handle, Message, MessageKind, Profile
+from mappings.meta_graph import attachment_of_graph, moment_of_graph
+from mappings.records import Handle, Message, MessageKind, Profile
 
 
 def message_from_messenger_poll(
-    payload: Mapping[str, Any], page_id: str, *, received_at: datetime, raw_ref: str
+    payload: Mapping[str, Any], page_id: str, *, received_at: datetime, raw_ref: str, flags: tuple[str, ...] = ()
 ) -> Message:
     """A message of the Conversations API.
 
@@ -29,7 +30,7 @@ def message_from_messenger_poll(
          "from": {"name": "Ada Example", "id": "6890123456789012"}, "to": {"data": [{"id": "108812345678901"}]}}
 
     It does not say which app sent what the page sent: the author is taken for an agent, until the echo or our own
-    record of sending says otherwise.
+    record of sending says otherwise. `flags` are set on what a customer wrote.
     """
     where = "Messenger message"
     sender = object_of(payload, "from", where)
@@ -43,7 +44,7 @@ def message_from_messenger_poll(
             msg = f"{where}: it names no receiver but the page"
             raise MissingFieldError(msg)
     files = optional_object_of(payload, "attachments", where) or {}
-    attachments = [_polled_attachment(one, where) for one in objects_of(files, "data", where)]
+    attachments = [attachment_of_graph(one, where) for one in objects_of(files, "data", where)]
     replied_to = optional_text_of(optional_object_of(payload, "reply_to", where) or {}, "mid", where)
     text = optional_text_of(payload, "message", where)
     name = None if outbound else clean_name(optional_text_of(sender, "name", where))
@@ -58,6 +59,7 @@ def message_from_messenger_poll(
         text=text,
         attachments=attachments,
         reply_to_key=message_key(CHANNEL, page_id, replied_to) if replied_to else None,
+        flags=[] if outbound else list(flags),
         sent_at=moment_of_graph(payload.get("created_time"), "created_time", where),
         received_at=received_at,
         author_kind="agent" if outbound else "customer",
@@ -66,42 +68,4 @@ def message_from_messenger_poll(
         profile=Profile(name=name) if name else None,
         seen_by="poll",
         raw_ref=raw_ref,
-    )
-
-
-def moment_of_graph(value: Any, name: str, where: str) -> datetime:
-    """A time as Graph writes it (``2026-03-01T19:11:07+0000``)."""
-    try:
-        moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        msg = f"{where}: {name} is not a time"
-        raise MissingFieldError(msg) from None
-    if moment.tzinfo is None:
-        msg = f"{where}: {name} has no time zone"
-        raise MissingFieldError(msg)
-    return moment.astimezone(UTC)
-
-
-def _polled_attachment(one: Mapping[str, Any], where: str) -> Attachment:
-    """An attachment of the Conversations API: where its bytes are depends on its kind."""
-    mime_type = optional_text_of(one, "mime_type", where)
-    size = one.get("size")
-    image = optional_object_of(one, "image_data", where)
-    video = optional_object_of(one, "video_data", where)
-    data = image or video or {}
-    family = (mime_type or "").partition("/")[0]
-    kind: Literal["image", "video", "audio", "file", "sticker"] = "file"
-    if image is not None:
-        kind = "sticker" if image.get("render_as_sticker") is True else "image"
-    elif video is not None:
-        kind = "video"
-    elif family == "audio":
-        kind = "audio"
-    return Attachment(
-        kind=kind,
-        platform_media_id=optional_text_of(one, "id", where),
-        url=optional_text_of(data, "url", where) or optional_text_of(one, "file_url", where),
-        mime_type=mime_type,
-        filename=optional_text_of(one, "name", where),
-        size_bytes=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**63 else None,
     )

@@ -62,11 +62,13 @@ class Account(MetaApp):
         told_reversed: tell them in the opposite order.
         seconds: write event times in seconds instead of milliseconds.
         profile_access: without it the profile of a person is refused.
+        request_folder: what the Conversations API calls the folder of message requests.
         public_url: base of the attachment URLs in webhooks and in the Conversations API.
         fields: webhook fields that are subscribed; ``None`` means all.
     """
 
     name = "messenger"
+    scopes: tuple[str, ...] = ("pages_messaging", "pages_manage_metadata")
     rules = RULES
 
     def __init__(
@@ -79,6 +81,7 @@ class Account(MetaApp):
         self.told_reversed = False
         self.seconds = False
         self.profile_access = True
+        self.request_folder = "pending"
         self.public_url = "https://cdn.example"
         self.fields: set[str] | None = None
         self.people: dict[str, Person] = {}

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
 from sandbox.base import json_response
 from sandbox.deliverer import Delivery
+from sandbox.graph_reading import (
+    attachment_row,
+    cursor_of,
+    fields_of,
+    graph_time,
+    key_of_cursor,
+    page_of,
+    refuse_missing,
+)
 from sandbox.messenger.account import DAY, Message, Person
 from sandbox.messenger.people import People
 from sandbox.meta import VERSION, refuse
@@ -19,6 +25,10 @@ from sandbox.meta import VERSION, refuse
 _TYPES = ("RESPONSE", "UPDATE", "MESSAGE_TAG")
 _ACTIONS = ("typing_on", "typing_off", "mark_seen", "react", "unreact")
 _DETAILED = 20
+FIELDS = ("feed", "message_deliveries", "message_echoes", "message_edits", "message_reactions", "message_reads",
+          "messages", "messaging_account_linking", "messaging_handovers", "messaging_optins", "messaging_postbacks",
+          "messaging_referrals", "standby")  # fmt: skip
+"""What a page's app can be subscribed to, as far as this stand-in tells it."""
 
 
 class MessengerApp(People):
@@ -28,6 +38,8 @@ class MessengerApp(People):
         """The calls that this stand-in answers."""
         yield "POST", f"{VERSION}/<page>/messages", self._post_message
         yield "POST", f"{VERSION}/<page>/subscribed_apps", self._post_subscribed_apps
+        yield "GET", f"{VERSION}/debug_token", self.get_debug_token
+        yield "GET", f"{VERSION}/<page>/subscribed_apps", self._get_subscribed_apps
         yield "GET", f"{VERSION}/<page>/conversations", self._get_conversations
         yield "GET", f"{VERSION}/<node>/messages", self._get_messages
         yield "GET", f"{VERSION}/<node>", self._get_node
@@ -127,13 +139,20 @@ class MessengerApp(People):
         self.fields = set(listed.split(",")) if isinstance(listed, str) else set(listed) if listed else None
         return json_response({"success": True})
 
+    def _get_subscribed_apps(self, request: Request, page: str) -> Response:
+        del request
+        self._check_page(page)
+        fields = FIELDS if self.fields is None else self.fields
+        row = {"id": str(self.app_id), "name": "Sandbox app", "subscribed_fields": sorted(fields)}
+        return json_response({"data": [row] if fields else []})
+
     # -- reading --
 
     def _get_conversations(self, request: Request, page: str) -> Response:
         self._check_page(page)
         self._spend_reading()
         asked = request.args
-        if asked.get("platform", "messenger") != "messenger":
+        if asked.get("platform", "messenger").lower() != "messenger":
             refuse(100, "(#100) Param platform must be one of {messenger}")
         threads = [
             one for one in self.people.values()
@@ -146,20 +165,20 @@ class MessengerApp(People):
             return f"{10**16 - int(self._updated(one) * 1_000_000):016d}:{one.conversation}"
 
         threads.sort(key=place)
-        after = _uncursor(asked.get("after", ""))
-        rows, paging = self._page(request, [one for one in threads if place(one) > after], place)
-        wanted = _fields(asked.get("fields", "id,link,updated_time"))
+        after = key_of_cursor(asked.get("after", ""))
+        rows, paging = page_of(request, [one for one in threads if place(one) > after], place)
+        wanted = fields_of(asked.get("fields", "id,link,updated_time"))
         return json_response({"data": [self._conversation(one, wanted) for one in rows], "paging": paging})
 
     def _get_messages(self, request: Request, node: str) -> Response:
         self._spend_reading()
         person = next((one for one in self.people.values() if one.conversation == node), None)
         if person is None:
-            self._missing(node)
+            refuse_missing(node)
         thread = self._thread(person)
-        after = self.messages.get(_uncursor(request.args.get("after", "")))
-        rows, paging = self._page(request, thread[thread.index(after) + 1 if after else 0 :], lambda one: one.id)
-        wanted = _fields(request.args.get("fields", "id,created_time"))
+        after = self.messages.get(key_of_cursor(request.args.get("after", "")))
+        rows, paging = page_of(request, thread[thread.index(after) + 1 if after else 0 :], lambda one: one.id)
+        wanted = fields_of(request.args.get("fields", "id,created_time"))
         return json_response({"data": [self._listed(one, wanted, thread) for one in rows], "paging": paging})
 
     def _get_node(self, request: Request, node: str) -> Response:
@@ -169,20 +188,20 @@ class MessengerApp(People):
             person = self.people[node]
             known = {"id": node, "first_name": person.first_name, "last_name": person.last_name,
                      "profile_pic": person.profile_pic, "name": f"{person.first_name} {person.last_name}"}  # fmt: skip
-            wanted = _fields(request.args.get("fields", "first_name,last_name,profile_pic"))
+            wanted = fields_of(request.args.get("fields", "first_name,last_name,profile_pic"))
             return json_response({key: value for key, value in known.items() if key in wanted or key == "id"})
         self._spend_reading()
         person_of_thread = next((one for one in self.people.values() if one.conversation == node), None)
         if person_of_thread is not None:
-            wanted = _fields(request.args.get("fields", "id,updated_time"))
+            wanted = fields_of(request.args.get("fields", "id,updated_time"))
             return json_response(self._conversation(person_of_thread, wanted))
         message = self.messages.get(node)
         if message is None:
-            self._missing(node)
+            refuse_missing(node)
         thread = self._thread(self.people[message.psid])
         if message not in thread[:_DETAILED]:
             refuse(100, "(#100) This message has been deleted", subcode=33, kind="GraphMethodException")
-        return json_response(self._message(message, _fields(request.args.get("fields", "id,created_time"))))
+        return json_response(self._message(message, fields_of(request.args.get("fields", "id,created_time"))))
 
     def _get_file(self, request: Request, name: str) -> Response:
         del request
@@ -205,17 +224,19 @@ class MessengerApp(People):
         if "link" in wanted:
             row["link"] = f"/{self.page_id}/inbox/{person.conversation}/"
         if "updated_time" in wanted:
-            row["updated_time"] = _time(self._updated(person))
+            row["updated_time"] = graph_time(self._updated(person))
         if "participants" in wanted:
             row["participants"] = {"data": [self._party(person.psid), self._party(self.page_id)]}
+        if "folder" in wanted:
+            row["folder"] = self.request_folder if person.in_requests else "inbox"
         if "is_owner" in wanted and self.routing:
             row["is_owner"] = person.owner_app_id in {None, self.app_id}
         if "messages" in wanted:
-            thread, inner = self._thread(person), _fields(wanted["messages"] or "id,created_time")
+            thread, inner = self._thread(person), fields_of(wanted["messages"] or "id,created_time")
             shown = thread[: int(inner.pop("limit", "") or 25)]
             row["messages"] = {"data": [self._listed(one, inner, thread) for one in shown]}
             if len(shown) < len(thread):
-                row["messages"]["paging"] = {"cursors": {"after": _cursor(shown[-1].id)}}
+                row["messages"]["paging"] = {"cursors": {"after": cursor_of(shown[-1].id)}}
         return row
 
     def _listed(self, message: Message, wanted: dict[str, str], thread: list[Message]) -> dict[str, Any]:
@@ -227,11 +248,13 @@ class MessengerApp(People):
         author, reader = (message.psid, self.page_id) if message.app_id is None else (self.page_id, message.psid)
         row: dict[str, Any] = {"id": message.id}
         details = {
-            "created_time": _time(message.at),
+            "created_time": graph_time(message.at),
             "from": self._party(author),
             "to": {"data": [self._party(reader)]},
             "message": message.text or "",
-            "attachments": {"data": [_attachment(one) for one in message.attachments]} if message.attachments else None,
+            "attachments": {"data": [attachment_row(one) for one in message.attachments]}
+            if message.attachments
+            else None,
             "reply_to": {"mid": message.reply_to} if message.reply_to else None,
         }
         return row | {key: value for key, value in details.items() if key in wanted and value is not None}
@@ -241,67 +264,10 @@ class MessengerApp(People):
         name = f"{person.first_name} {person.last_name}" if person else self.page_name
         return {"name": name, "email": f"{party}@facebook.com", "id": party}
 
-    @staticmethod
-    def _page(request: Request, rows: list[Any], key: Callable[[Any], str]) -> tuple[list[Any], dict[str, Any]]:
-        """The first `limit` rows, and their ``paging`` with a ``next`` when there are more."""
-        shown = rows[: int(request.args.get("limit", 25))]
-        if not shown:
-            return [], {}
-        paging: dict[str, Any] = {"cursors": {"before": _cursor(key(shown[0])), "after": _cursor(key(shown[-1]))}}
-        if len(shown) < len(rows):
-            url = re.sub(r"([?&])after=[^&]*&?", r"\1", request.url).rstrip("?&")
-            paging["next"] = f"{url}{'&' if '?' in url else '?'}after={paging['cursors']['after']}"
-        return shown, paging
-
     def _spend_reading(self) -> None:
         if not self.reading.take(self.page_id, self.clock.epoch()):
             refuse(613, "(#613) Calls to this api have exceeded the rate limit.")
 
     def _check_page(self, page: str) -> None:
         if page not in {"me", self.page_id}:
-            self._missing(page)
-
-    @staticmethod
-    def _missing(node: str) -> NoReturn:
-        refuse(
-            100,
-            f"Unsupported request. Object with ID '{node}' does not exist, cannot be loaded due to missing permissions,"
-            " or does not support this operation",
-            subcode=33,
-            kind="GraphMethodException",
-        )
-
-
-def _attachment(sent: dict[str, Any]) -> dict[str, Any]:
-    """An attachment as the Conversations API shows it."""
-    url = (sent.get("payload") or {}).get("url", "")
-    if sent["type"] in {"image", "sticker"}:
-        return {"id": url.rpartition("/")[2], "mime_type": "image/jpeg", "image_data": {"url": url, "preview_url": url}}
-    if sent["type"] == "video":
-        return {"id": url.rpartition("/")[2], "mime_type": "video/mp4", "video_data": {"url": url}}
-    return {"id": url.rpartition("/")[2], "mime_type": "application/octet-stream", "file_url": url}
-
-
-def _fields(text: str) -> dict[str, str]:
-    """``id,messages.limit(5){id,message}`` as ``{"id": "", "messages": "limit=5,id,message"}``, in Graph's grammar."""
-    found: dict[str, str] = {}
-    for name, limit, inner in re.findall(r"(\w+)(?:[.=]?limit\((\d+)\))?(?:\{((?:[^{}]|\{[^{}]*\})*)\})?", text):
-        found[name] = ",".join(part for part in (inner, f"limit({limit})" if limit else "") if part)
-    if (own := re.search(r"(?:^|,)limit\((\d+)\)", text)) is not None:
-        found["limit"] = own.group(1)
-    return found
-
-
-def _cursor(key: str) -> str:
-    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
-
-
-def _uncursor(cursor: str) -> str:
-    try:
-        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except ValueError:
-        return ""
-
-
-def _time(epoch: float) -> str:
-    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S+0000")
+            refuse_missing(page)

@@ -18,7 +18,7 @@ class People(Account):
 
     actions = frozenset({
         "text", "attachment", "sticker", "share", "quick_reply", "react", "unreact", "edit", "postback", "referral",
-        "from_ad", "link_account", "unlink_account", "read", "block", "inbox_text",
+        "from_ad", "link_account", "unlink_account", "read", "block", "inbox_text", "comment", "page_comment",
     })  # fmt: skip
 
     def add_person(self, first_name: str, last_name: str, psid: str | None = None, *, in_requests: bool = False) -> str:
@@ -145,6 +145,15 @@ class People(Account):
                 person.owner_app_id = app_id
             return message.id
 
+    def comment(self, customer: str, text: str, *, parent: str | None = None, delivery: Delivery | None = None) -> str:
+        """The person comments on a post of the page, or answers the comment `parent`; returns the comment's id."""
+        person = self.people[customer]
+        return self._comment(customer, f"{person.first_name} {person.last_name}", text, parent, delivery)
+
+    def page_comment(self, text: str, *, parent: str | None = None, delivery: Delivery | None = None) -> str:
+        """Staff comments, or answers a comment, in the page's name."""
+        return self._comment(self.page_id, self.page_name, text, parent, delivery)
+
     def return_thread(self, customer: str) -> None:
         """The inbox is done: the thread is our app's again."""
         with self.lock:
@@ -157,6 +166,18 @@ class People(Account):
             "message": {"mid": "test_message_id", "text": "test_message", "commands": [{"name": "command123"}]},
         }  # fmt: skip
         self.tell("messages", "test_message_id", {"changes": {"field": "messages", "value": value}})
+
+    def _comment(self, author: str, name: str, text: str, parent: str | None, delivery: Delivery | None) -> str:
+        with self.lock:
+            post = f"{self.page_id}_5001"
+            comment_id = f"5001_{secrets.randbelow(9 * 10**15) + 10**15}"
+            value = {
+                "from": {"id": author, "name": name}, "item": "comment", "verb": "add", "comment_id": comment_id,
+                "post_id": post, "parent_id": parent or post, "created_time": int(self.clock.epoch()), "message": text,
+            }  # fmt: skip
+            if self.fields is None or "feed" in self.fields:
+                self.tell("feed", comment_id, {"changes": {"field": "feed", "value": value}}, delivery)
+            return comment_id
 
     def _write(
         self, psid: str, content: dict[str, Any], *, reply_to: str | None = None, delivery: Delivery | None = None

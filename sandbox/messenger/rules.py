@@ -17,6 +17,7 @@ _TAGS = f"{_DOCS}/send-messages/message-tags and /changelog, undated copy"
 _ERRORS = f"{_DOCS}/error-codes, 2026-03-18"
 _READING = f"{_DOCS}/conversations, 2026-02-11"
 _RATES = f"{_DOCS}/overview/rate-limiting, 2026-03-23"
+_FEED = "developers.facebook.com/docs/graph-api/webhooks/reference/page, read 2026-11"
 _COURIER = "github.com/nyaruka/courier @350e935"
 _DASHBOARD = "github.com/fazer-ai/chatwoot @6a5c0b5"
 _ROUTING = f"{_DOCS}/conversation-routing, third-party notes of 2026-07-12"
@@ -45,6 +46,8 @@ RULES = (
     Rule("details of the 20 newest messages of a conversation, an error for the others", _READING, "documented"),
     Rule("that error is code 100, subcode 33", _READING, "assumed"),
     Rule("conversations in the Requests folder that are idle for 30 days are absent", _READING, "documented"),
+    Rule("a conversation has a folder", "facebook-business 26.0.3, UnifiedThread", "observed", "facebook-business"),
+    Rule("comments on the page's posts come in changes, field feed, with seconds", _FEED, "documented"),
     Rule("2 calls a second and page to conversations: code 613", _RATES, "documented"),
     Rule("300 sends a second: code 613", _RATES, "documented"),
 )

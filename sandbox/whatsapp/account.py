@@ -31,10 +31,12 @@ class Account(MetaApp):
         status_delays: seconds after acceptance at which each status is told; ``None``: only when a test says so.
         statuses_reversed: tell ``delivered`` before ``sent``.
         public_url: base of the media URLs in webhooks; without it they carry ids only.
+        subscribed: whether our app is subscribed to the account's webhooks, as ``subscribed_apps`` tells.
     """
 
     name = "whatsapp"
     rules = RULES
+    scopes: tuple[str, ...] = ("whatsapp_business_management", "whatsapp_business_messaging")
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class Account(MetaApp):
         self.status_delays: dict[str, float | None] = {"sent": 0.0, "delivered": 0.0, "read": None}
         self.statuses_reversed = False
         self.public_url: str | None = None
+        self.subscribed = True
         self.customers: dict[str, Customer] = {}
         self.said: dict[str, Said] = {}
         self.sent: dict[str, Sent] = {}

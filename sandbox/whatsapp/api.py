@@ -23,6 +23,8 @@ class WhatsAppApp(Customers):
         yield "POST", f"{VERSION}/<phone_number_id>/messages", self._post_message
         yield "POST", f"{VERSION}/<phone_number_id>/media", self._post_media
         yield "POST", f"{VERSION}/<waba_id>/subscribed_apps", self._post_subscribed_apps
+        yield "GET", f"{VERSION}/<waba_id>/subscribed_apps", self._get_subscribed_apps
+        yield "GET", f"{VERSION}/debug_token", self.get_debug_token
         yield "GET", f"{VERSION}/<waba_id>/message_templates", self._get_templates
         yield "GET", f"{VERSION}/<node>", self._get_node
         yield "DELETE", f"{VERSION}/<node>", self._delete_media
@@ -137,7 +139,18 @@ class WhatsAppApp(Customers):
 
     def _post_subscribed_apps(self, request: Request, waba_id: str) -> Response:
         del request
-        return json_response({"success": True}) if waba_id == self.waba_id else checks.missing(waba_id, "post")
+        if waba_id != self.waba_id:
+            checks.missing(waba_id, "post")
+        self.subscribed = True
+        return json_response({"success": True})
+
+    def _get_subscribed_apps(self, request: Request, waba_id: str) -> Response:
+        del request
+        if waba_id != self.waba_id:
+            checks.missing(waba_id, "get")
+        one = {"id": str(self.app_id), "link": f"https://www.facebook.com/games/?app_id={self.app_id}",
+               "name": "Sandbox app"}  # fmt: skip
+        return json_response({"data": [{"whatsapp_business_api_data": one}] if self.subscribed else []})
 
     def _get_templates(self, request: Request, waba_id: str) -> Response:
         del request

@@ -55,5 +55,6 @@ RULES = (
     Rule("an unknown media id is 131053, an unknown quoted or reacted-to id 131009", _ERRORS, "assumed"),
     Rule("file_size is text in the API document, a number in pywa", _API, "documented", "openapi"),
     Rule("a media id leads to a url that wants the bearer token", _MEDIA, "documented", "pywa"),
+    Rule("subscribed_apps tells the apps that get the account's webhooks", _API, "documented"),
     Rule("a media url lives 5 minutes; uploaded media 30 days, received media 7", _MEDIA, "documented"),
 )

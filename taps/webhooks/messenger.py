@@ -2,10 +2,12 @@
 
 A delivery may hold up to 1000 updates: several pages (``entry``), several events each. The same events stand in
 ``standby`` instead of ``messaging`` while another app (or a person in the Page inbox) owns the thread, and in
-``changes`` when somebody presses Test in the app's dashboard. Every one becomes an item.
+``changes`` when somebody presses Test in the app's dashboard. News of the page's feed, comments among them, always
+stand in ``changes``. Every one becomes an item.
 
 Sources: developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks and its pages
-webhook-events/* (documented; copies of 2026-05-05 and mid-2026). The size limit is that of WhatsApp's webhook; for
+webhook-events/* (documented; copies of 2026-05-05 and mid-2026); developers.facebook.com/docs/graph-api/webhooks/
+reference/page (field ``feed``; documented, read 2026-11). The size limit is that of WhatsApp's webhook; for
 Messenger none is documented (assumed).
 """
 
@@ -60,8 +62,8 @@ def split(body: bytes) -> list[Item]:
         {"page_id": "682498302938465", "standby": False, "entry_time": 1750000000000, "field": None,
          "event": {"sender": {"id": "6890..."}, "recipient": {...}, "timestamp": 1750000000000, "message": {...}}}
 
-    ``field`` is set for the dashboard's test form only. Kind ``other`` holds in ``event`` whatever was found in a
-    place or shape that nobody documented.
+    ``field`` is set for what stood in ``changes``: the dashboard's test form, and the page's feed (kinds ``comment``
+    and ``feed``). Kind ``other`` holds in ``event`` whatever was found in a place or shape that nobody documented.
 
     Raises:
         PayloadError: the body as a whole cannot be read.
@@ -84,7 +86,7 @@ def split(body: bytes) -> list[Item]:
                 "field": field,
                 "event": event,
             }
-            kind = _kind(event)
+            kind = _kind(field, event)
             items.append(Item(len(items), kind, payload, _key(kind, event)))
     return items
 
@@ -106,11 +108,14 @@ def _events(entry: Any) -> list[tuple[bool, str | None, Any]]:
 def _change(change: Any) -> tuple[bool, str | None, Any]:
     """An event out of the dashboard's test form; other page subscriptions (``feed``) come in it too."""
     if isinstance(change, dict) and isinstance(change.get("value"), dict):
-        return False, change.get("field"), change["value"]
+        field = change.get("field")
+        return False, field if isinstance(field, str) else None, change["value"]
     return False, None, change
 
 
-def _kind(event: Any) -> str:
+def _kind(field: str | None, event: Any) -> str:
+    if field == "feed":
+        return "comment" if event.get("item") == "comment" else "feed"
     if isinstance(event, dict):
         for kind in _KINDS:
             if isinstance(event.get(kind), dict):
@@ -119,11 +124,15 @@ def _kind(event: Any) -> str:
 
 
 def _key(kind: str, event: Any) -> str:
-    """A message by its mid, an edit by mid and counter; the rest has no id of its own and goes by content."""
+    """A message or comment by its id, an edit by mid and counter; the rest has no id of its own and goes by content."""
     if kind in {"message", "message_echo", "postback"}:
         mid = event["postback" if kind == "postback" else "message"].get("mid")
         if isinstance(mid, str) and mid:
             return mid
+    if kind == "comment":
+        comment_id, verb = event.get("comment_id"), event.get("verb")
+        if isinstance(comment_id, str) and comment_id and verb in ("add", "remove"):
+            return comment_id if verb == "add" else f"{comment_id}:remove"
     if kind == "message_edit":
         edit = event[kind]
         if isinstance(edit.get("mid"), str) and isinstance(edit.get("num_edit"), int | str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from pydantic import SecretStr
 from ruamel.yaml import YAML
 
 import console.sending
@@ -21,6 +23,7 @@ from mappings.ids import reply_token
 from stores.database import Stores
 from stores.outbox import Outbox
 from stores.parked import Parked
+from stores.tokens import Token, Tokens
 from targets.sending import Dispatcher
 from tests.stores.test_outbox import nobody, reply
 from tests.targets.sending_world import MIA, TOKEN, World, phone, running_world
@@ -134,7 +137,8 @@ def test_settings_come_from_the_file_env_in_the_folder(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("variables", "arguments", "words"),
     [
-        ({"ONETHREAD_STATE_URL": f"postgresql://u:{SECRET}@db/x"}, ["status"], "not supported"),
+        ({"ONETHREAD_STATE_URL": f"mysql://u:{SECRET}@db/x"}, ["status"], "not supported"),
+        ({"ONETHREAD_STATE_URL": f"postgresql://u:{SECRET}@127.0.0.1:1/x"}, ["status"], "does not answer"),
         ({"ONETHREAD_STATE_URL": "sqlite:////dev/null/state"}, ["status"], "ONETHREAD_STATE_URL"),
         (
             {
@@ -321,6 +325,58 @@ def test_parked_drop_gives_up(parked: Parked) -> None:
     assert onethread("parked", "drop", "1").output == "1 dropped\n"
     assert parked.count() == 1
     assert onethread("parked", "--status", "all").output.count("no id") == 2
+
+
+# Tokens
+
+
+@pytest.fixture
+def renewed(stores: Stores) -> Tokens:
+    """A token that was renewed once."""
+    tokens = Tokens(stores)
+    ends = datetime(2026, 12, 1, 10, tzinfo=UTC)
+    configured = Token(SecretStr(""), SecretStr(SECRET))
+    tokens.get("x:shop", configured, lambda _: Token(SecretStr(SECRET), SecretStr(SECRET), ends))
+    return tokens
+
+
+def test_tokens_lists_ends_and_no_secret(renewed: Tokens) -> None:
+    output = onethread("tokens").output
+    assert output.startswith("x:shop  until 2026-12-01 10:00 UTC  renewed ")
+    assert SECRET not in output
+
+
+def test_no_tokens_is_said() -> None:
+    assert onethread("tokens").output.startswith("no token is stored")
+
+
+@pytest.mark.parametrize(("flags", "kept"), [([], ("", "typed")), (["--access"], ("typed", None))])
+def test_tokens_set_reads_the_new_one_from_its_input(
+    renewed: Tokens, flags: list[str], kept: tuple[str, str | None]
+) -> None:
+    result = CliRunner().invoke(main, ["tokens", "set", "x:shop", *flags], input="typed\n")
+    assert (result.exit_code, result.output) == (0, "x:shop: kept; the next run uses it\n")
+    given: list[Token] = []
+
+    def refresh(token: Token) -> Token:
+        given.append(token)
+        return token
+
+    got = renewed.get("x:shop", Token(SecretStr(""), SecretStr(SECRET)), refresh)
+    one = (given or [got])[0]
+    assert (one.access_token.get_secret_value(), one.refresh_token and one.refresh_token.get_secret_value()) == kept
+
+
+def test_tokens_set_asks_before_it_takes_a_new_name(renewed: Tokens) -> None:
+    wrong = CliRunner().invoke(main, ["tokens", "set", "x:shpo"], input="typed\n")
+    assert "there are: x:shop" in said(wrong)
+    assert CliRunner().invoke(main, ["tokens", "set", "y:new", "--new"], input="typed\n").exit_code == 0
+    assert [one.name for one in renewed.listing()] == ["x:shop", "y:new"]
+
+
+def test_tokens_set_takes_no_empty_token_and_no_token_as_an_argument(renewed: Tokens) -> None:
+    assert "no token was given" in said(CliRunner().invoke(main, ["tokens", "set", "x:shop"], input="\n"))
+    assert onethread("tokens", "set", "x:shop", "typed").exit_code == 2
 
 
 # Jobs

@@ -112,3 +112,21 @@ def test_everything_on_messenger_is_heard() -> None:
     assert heard_on_messenger({"customer_messages": said}) == [
         Heard("messenger", "Hi", NINE), Heard("messenger", None, NINE),
     ]  # fmt: skip
+
+
+def test_several_without_words_at_one_moment_take_one_entry_each() -> None:
+    heard = [Heard("messenger", None, NINE), Heard("messenger", None, NINE + 0.1), Heard("messenger", "Hi", NINE)]
+    entries = [
+        entry("Hi", "1001", channel="Messenger"),
+        entry("(image)", "1001", channel="Messenger", at=NINE + 0.1),
+        entry("(sticker)", "1001", channel="Messenger"),
+    ]
+    counted = tally(heard, entries)
+    assert (counted.on_records, counted.lost, counted.doubled) == (3, 0, 0)
+    one_more = tally(heard, [*entries, entry("(sticker)", "1001", channel="Messenger")])
+    assert (one_more.on_records, one_more.lost, one_more.doubled) == (3, 0, 1)
+
+
+def test_a_channel_is_told_by_its_whole_name() -> None:
+    counted = tally([Heard("x", "Hi", NINE)], [entry("Hi", "1001", channel="WhatsApp")])
+    assert counted.lost == 1

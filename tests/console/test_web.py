@@ -20,8 +20,10 @@ from mappings.errors import MissingFieldError
 from mappings.ids import message_key
 from mappings.records import Attachment, Consent, Handle, Message, MessageChange, Profile
 from stores.database import Stores
+from stores.media import Media
 from stores.parked import Parked
 from tests.stores.archive_world import PAGE, answer, at, change, email, mail, message, psid, receipt
+from tests.stores.file_server import PNG
 from tests.targets.sending_world import World, hubspot
 from tests.targets.sending_world import phone as phone_number
 
@@ -433,3 +435,53 @@ def test_a_change_of_a_message_that_nobody_knows_breaks_no_page(client: Client, 
         )
     )  # fmt: skip
     assert "Ada Byron" in person_page(client, world, psid("ada"))
+
+
+# Files
+
+
+def kept(world: World, name: str, content: bytes, kind: Any, mime_type: str | None = None) -> str:
+    """A file of a message of Ben; its key."""
+    file = Attachment(kind=kind, mime_type=mime_type)
+    key = message_key("whatsapp", "1", name)
+    stored = Media(world.stores).keep([content], max_bytes=10_000, expected=file, message_key=key)
+    found = file.model_copy(update={"media_key": stored.media_key, "mime_type": stored.mime_type})
+    world.take(whatsapp(BEN, name, 40, attachments=[found]))
+    return stored.media_key
+
+
+def test_a_picture_is_shown_in_the_thread(client: Client, world: World) -> None:
+    key = kept(world, "w5", PNG, "image")
+    assert f'<img src="/media/{key}"' in person_page(client, world, phone_number(BEN))
+    response = get(client, f"/media/{key}")
+    assert (response.data, response.content_type) == (PNG, "image/png")
+    assert "Content-Disposition" not in response.headers
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox; default-src 'none'" in response.headers.getlist("Content-Security-Policy")
+
+
+@pytest.mark.parametrize(
+    ("content", "mime_type", "ending"),
+    [(b"<html><script>1</script>", "text/html", ".html"), (b"%PDF-1.7 " + bytes(300), "application/pdf", ".pdf"),
+     (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "image/svg+xml", ".svg"), (b"?", None, ".bin")],
+)  # fmt: skip
+def test_any_other_file_can_only_be_saved(
+    client: Client, world: World, content: bytes, mime_type: str | None, ending: str
+) -> None:
+    key = kept(world, "w5", content, "file", mime_type)
+    text = person_page(client, world, phone_number(BEN))
+    assert f'<a href="/media/{key}">file</a>' in text
+    assert "<img" not in text
+    response = get(client, f"/media/{key}")
+    assert response.headers["Content-Disposition"] == f'attachment; filename="{key}{ending}"'
+    assert "sandbox; default-src 'none'" in response.headers.getlist("Content-Security-Policy")
+
+
+@pytest.mark.parametrize("path", ["/media/" + "0" * 32, "/media/..%2f..%2fkey.json", "/media/", "/media/key.json"])
+def test_a_file_that_is_not_there_is_not_found(client: Client, path: str) -> None:
+    assert get(client, path).status_code == 404
+
+
+def test_a_file_is_for_nobody_who_comes_by_another_name(client: Client, world: World) -> None:
+    key = kept(world, "w5", PNG, "image")
+    assert client.get(f"/media/{key}", base_url="http://evil.example").status_code == 421

@@ -33,7 +33,8 @@ from stores.database import Stores
 from stores.deliveries import Deliveries
 from taps.webhooks.committer import Committer
 from taps.webhooks.items import Item, WebhookRequest
-from taps.webhooks.receiver import Receiver, Routes, WebhookRoute
+from taps.webhooks.metrics import Metrics
+from taps.webhooks.receiver import Receiver, ReceiverSettings, Routes, WebhookRoute, make_server, metrics_of
 from taps.webhooks.server import Server
 
 Usage = namedtuple("Usage", ["total", "free"])
@@ -90,9 +91,13 @@ def running_receiver(
     disk_usage: Callable[[Path], Any] = lambda _: PLENTY,
     on_delivery: Callable[[], None] | None = None,
     public_url: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    housekeeping: Callable[[Deliveries, Metrics], Callable[[], float]] | None = None,
 ) -> Iterator[RunningReceiver]:
-    """A receiver in threads of this process."""
+    """A receiver in threads of this process; `settings` of `ReceiverSettings`."""
     writer, reader = Deliveries(stores, writable=True), Deliveries(stores)
+    given = ReceiverSettings(_env_file=None, public_url=public_url, **(settings or {}))
+    metrics = metrics_of(routes, writer)
     committer = Committer(
         writer,
         stores.folder,
@@ -100,9 +105,10 @@ def running_receiver(
         minimum_free_percent=5,
         disk_usage=disk_usage,
         on_delivery=on_delivery,
+        metrics=metrics,
+        housekeeping=housekeeping(writer, metrics) if housekeeping else None,
     )
-    limit = max(route.module.MAX_BODY_BYTES for route in routes.values())
-    server = Server(Receiver(routes, writer, committer, public_url), "127.0.0.1", 0, max_body_bytes=limit)
+    server = make_server(Receiver(routes, writer, committer, given, metrics), given, routes, "127.0.0.1", 0)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

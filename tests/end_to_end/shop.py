@@ -42,12 +42,12 @@ class Piped:
 class Shop:
     """One shop in a folder of its own, its stand-ins in this process. See `open_shop`."""
 
-    def __init__(self, folder: Path, stack: ExitStack, heir_of: Shop | None) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, heir_of: Shop | None, *, full: bool = False) -> None:
         folder.mkdir(parents=True)
         if heir_of is not None:
             shutil.copytree(heir_of.folder / "state", folder / "state")
         self.folder: Path = folder
-        self.theatre = Theatre(folder, stack)
+        self.theatre = Theatre(folder, stack, full=full)
         self.environment = self.theatre.environment
         self.state_url = self.environment["ONETHREAD_STATE_URL"]
         self.hubspot, self.whatsapp, self.messenger = (
@@ -257,14 +257,15 @@ class Shop:
 
 
 @contextmanager
-def open_shop(folder: Path, heir_of: Shop | None = None) -> Iterator[Shop]:
+def open_shop(folder: Path, heir_of: Shop | None = None, *, full: bool = False) -> Iterator[Shop]:
     """A shop whose HubSpot is set up; the receiver does not run yet.
 
     Args:
         heir_of: take over what this shop has read so far, and its WhatsApp.
+        full: with the stand-ins of all platforms.
     """
     with ExitStack() as stack:
-        shop = Shop(folder, stack, heir_of)
+        shop = Shop(folder, stack, heir_of, full=full)
         shop.set_up_hubspot()
         yield shop
 

@@ -54,8 +54,10 @@ def test_blocked_values_and_patterns_do_not_link(tmp_path: Path) -> None:
 
 def test_the_packaged_caps_are_those_documented() -> None:
     rules = load_rules()
-    assert rules.of("phone").caps == {"hubspot_contact": 1, "email": 2, "whatsapp_user": 2, "messenger_psid": 2}
-    assert rules.of("email").caps == {"hubspot_contact": 1, "phone": 3, "whatsapp_user": 3, "messenger_psid": 3}
+    ids = ("whatsapp_user", "messenger_psid", "instagram_igsid", "telegram_user", "line_user", "viber_user", "x_user")
+    others = {"slack_user": 10, "hubspot_contact": 1}
+    assert rules.of("phone").caps == {**dict.fromkeys(ids, 2), **others, "email": 2}
+    assert rules.of("email").caps == {**dict.fromkeys(ids, 3), **others, "phone": 3}
     assert rules.of("hubspot_contact").max_per_person == 1
     assert rules.max_handles_per_person == 60
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mappings import fold
+from mappings import fold, ids
 from mappings.records import Attachment, Handle, Message, Profile, Receipt
 from tests.stores.archive_world import (
     answer,
@@ -305,6 +305,13 @@ def test_a_reply_that_failed_is_no_answer() -> None:
 
 def conversation(*facts: fold.MessageFacts, channel: str = "messenger") -> Any:
     return fold.derive_conversation("messenger:1:ada", channel, "1", facts, [[psid("ada")]])
+
+
+def test_a_comment_opens_no_window() -> None:
+    public = fold.derive_conversation(
+        ids.conversation_key("messenger", "1", "comment:9"), "messenger", "1", [fold.MessageFacts(at(1), "in")]
+    )
+    assert (public.window_closes_at, public.unanswered_since) == (None, at(1))
 
 
 def test_unanswered_since_is_the_oldest_question_after_the_last_answer() -> None:

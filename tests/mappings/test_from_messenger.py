@@ -66,7 +66,7 @@ def test_every_attachment_type_of_the_tables_has_a_fixture() -> None:
 
 
 def test_every_ignored_kind_has_a_fixture() -> None:
-    fixtures = [item for name in ("handover", "page_notices") for item in ITEMS[name]]
+    fixtures = [item for name in ("handover", "page_notices", "feed_other") for item in ITEMS[name]]
     assert {item.kind for item in fixtures if not map_item(item)} == set(codes.IGNORED)
 
 

@@ -64,6 +64,15 @@ CASES: dict[str, ArchivedMessage] = {
     "contacts": message(
         kind="contacts", text=None, content={"contacts": [{"name": {"formatted": "Ben"}, "phones": ["+12025550102"]}]}
     ),
+    "form": message(
+        kind="form", channel="forms", origin="form", text="How much?",
+        content={"fields": {"Product": "Vase", "Pieces": 20}},
+    ),
+    "call": message(
+        kind="call", channel="calls", origin="call", text=None,
+        content={"call": {"outcome": "missed", "seconds": 31}},
+        attachments=[Attachment(kind="audio", filename="call.mp3", mime_type="audio/mpeg", size_bytes=900)],
+    ),
     "messenger_ad": message(channel="messenger", origin="ad", author_name="Ana Example"),
     "bot": message(direction="outbound", author_kind="bot"),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -58,3 +59,50 @@ def test_a_file_that_is_no_key_file_is_named(tmp_path: Path) -> None:
     path.chmod(0o600)
     with pytest.raises(SettingsError, match="not a onethread key file"):
         Codec.from_key_file(path, create=False)
+
+
+# Files
+
+
+def encrypted(codec: Codec, data: bytes, chunk: int = 10_000) -> bytes:
+    return b"".join(codec.encrypt_file(data[start : start + chunk] for start in range(0, len(data), chunk)))
+
+
+def decrypted(codec: Codec, stored: bytes) -> bytes:
+    return b"".join(codec.decrypt_file(io.BytesIO(stored).read))
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 200_000])
+def test_a_file_survives_encryption_in_pieces_and_does_not_show(stores: Stores, size: int) -> None:
+    data = b"private words. " * (size // 15 + 1)
+    stored = encrypted(stores.codec, data[:size])
+    assert decrypted(stores.codec, stored) == data[:size]
+    assert b"private" not in stored
+    assert encrypted(stores.codec, data[:size]) != stored
+
+
+def test_a_file_that_was_cut_altered_or_put_together_anew_is_refused(stores: Stores) -> None:
+    piece = 65_536 + 16
+    stored = encrypted(stores.codec, bytes(150_000))
+    head, first, second, last = (
+        stored[:17],
+        stored[17 : 17 + piece],
+        stored[17 + piece : 17 + 2 * piece],
+        stored[17 + 2 * piece :],
+    )
+    assert decrypted(stores.codec, head + first + second + last) == bytes(150_000)
+    other = encrypted(stores.codec, bytes(150_000))
+    for wrong in (
+        head + first + second, head + first, head, head[:9], head + second + first + last, head + first + last,
+        head + first + second + last[:-1], head + first + second + last + b"x", head + first + second + b"y" + last[1:],
+        other[:17] + first + second + last,
+    ):  # fmt: skip
+        with pytest.raises(SettingsError, match="cut or altered"):
+            decrypted(stores.codec, wrong)
+
+
+def test_a_file_of_another_key_or_format_is_refused(stores: Stores) -> None:
+    with pytest.raises(SettingsError, match="another key file"):
+        decrypted(Codec(b"1" * 32, b"2" * 32), encrypted(stores.codec, b"x"))
+    with pytest.raises(SettingsError, match="newer version"):
+        decrypted(stores.codec, b"\x09" + bytes(100))

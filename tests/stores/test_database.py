@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import sqlite3
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mappings.errors import SettingsError
-from stores.control import Facts, Pauses, Tokens
+from stores.control import Facts, Pauses
 from stores.database import Stores, folder_of
 
 ROOT = Path(__file__).parents[2]
@@ -35,12 +34,14 @@ def test_an_unknown_state_url_says_what_is_possible() -> None:
         folder_of("mysql://host/db")
 
 
+@pytest.mark.sqlite
 def test_a_store_is_migrated_when_opened(stores: Stores) -> None:
     stores.database("parked")
     with sqlite3.connect(stores.folder / "parked.db") as connection:
         assert connection.execute("SELECT version_num FROM alembic_version_parked").fetchone() == ("parked_0001_first",)
 
 
+@pytest.mark.sqlite
 def test_a_newer_schema_is_refused_and_left_alone(stores: Stores, state_url: str) -> None:
     stores.database("parked")
     stores.close()
@@ -55,6 +56,7 @@ def test_a_newer_schema_is_refused_and_left_alone(stores: Stores, state_url: str
         )
 
 
+@pytest.mark.sqlite
 def test_a_damaged_file_is_refused_and_left_alone(stores: Stores, state_url: str) -> None:
     path = stores.folder / "parked.db"
     path.write_bytes(b"SQLite format 3\x00" + b"garbage" * 400)
@@ -64,6 +66,7 @@ def test_a_damaged_file_is_refused_and_left_alone(stores: Stores, state_url: str
     assert path.read_bytes() == before
 
 
+@pytest.mark.sqlite
 def test_a_transaction_is_all_or_nothing(stores: Stores) -> None:
     database = stores.database("control")
     with pytest.raises(sqlite3.IntegrityError), database.transaction():
@@ -77,32 +80,6 @@ def test_two_holders_of_one_lock_are_refused(stores: Stores, state_url: str) -> 
         pass
     with other.lock("send", timeout_seconds=0):
         pass
-
-
-def _refresh_once(state_url: str, results: multiprocessing.Queue[str]) -> None:
-    stores = Stores(state_url)
-    stale = {"refresh_token": "first"}
-
-    def fetch(current: dict[str, str] | None) -> dict[str, str]:
-        if current != stale:
-            results.put("a used token was used again")
-        results.put("fetched")
-        return {"refresh_token": "second"}
-
-    results.put(Tokens(stores).refresh("x", stale, fetch)["refresh_token"])
-
-
-def test_a_rotating_token_is_used_by_one_process_only(stores: Stores, state_url: str) -> None:
-    Tokens(stores).save("x", {"refresh_token": "first"})
-    context = multiprocessing.get_context("spawn")
-    results: multiprocessing.Queue[str] = context.Queue()
-    processes = [context.Process(target=_refresh_once, args=(state_url, results)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    answers = sorted(results.get(timeout=5) for _ in range(4))
-    assert answers == ["fetched", "second", "second", "second"]
 
 
 def test_the_longer_pause_stays(stores: Stores) -> None:

@@ -33,7 +33,7 @@ def row(writer: Deliveries, body: bytes, route: str = "default", query: str = ""
 
 def test_what_is_added_is_read_back_as_it_was(writer: Deliveries, reader: Deliveries) -> None:
     body = bytes(range(256))
-    assert writer.add([row(writer, body)]) == 1
+    assert writer.add([row(writer, body)]) == {("x", "default"): 1}
     (delivery,) = reader.read("x", "default", 0, 10)
     assert delivery.body == body
     assert delivery.headers == {"content-type": "application/json"}
@@ -48,8 +48,8 @@ def test_another_time_zone_is_the_same_moment(writer: Deliveries, reader: Delive
 
 
 def test_a_repeat_is_one_row_within_a_batch_and_across_batches(writer: Deliveries) -> None:
-    assert writer.add([row(writer, b"1"), row(writer, b"1"), row(writer, b"2")]) == 2
-    assert writer.add([row(writer, b"1")]) == 0
+    assert writer.add([row(writer, b"1"), row(writer, b"1"), row(writer, b"2")]) == {("x", "default"): 2}
+    assert not writer.add([row(writer, b"1")])
     assert writer.count() == 2
 
 
@@ -60,7 +60,7 @@ def test_another_route_platform_or_query_is_another_delivery(writer: Deliveries)
         row(writer, b"1", platform="y"),
         row(writer, b"1", query="a=1"),
     ]
-    assert writer.add(rows) == 4
+    assert writer.add(rows) == {("x", "default"): 2, ("x", "shop2"): 1, ("y", "default"): 1}
 
 
 def test_reading_goes_on_after_the_bookmark_and_stays_on_its_route(writer: Deliveries, reader: Deliveries) -> None:

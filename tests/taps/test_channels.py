@@ -60,7 +60,7 @@ def source(stores: Stores, state_url: str, monkeypatch: pytest.MonkeyPatch) -> I
 
 class TestTapChannels(TapContract):
     @pytest.fixture
-    def source(self, source: TwoChannels) -> TwoChannels:  # type: ignore[override]
+    def source(self, source: TwoChannels) -> TwoChannels:
         return source
 
 
@@ -137,7 +137,8 @@ def test_a_platform_is_read_when_a_variable_of_its_own_is_set() -> None:
 def test_further_accounts_are_named_in_routes() -> None:
     environment = {"ONETHREAD_WHATSAPP_ROUTES": "shop2", "ONETHREAD_WHATSAPP_SHOP2_APP_SECRET": "x"}
     assert accounts(environment) == [("whatsapp", "shop2")]
-    assert accounts({**environment, "ONETHREAD_WHATSAPP_APP_SECRET": "y"}) == [("whatsapp", None), ("whatsapp", "shop2")]
+    both = accounts({**environment, "ONETHREAD_WHATSAPP_APP_SECRET": "y"})
+    assert both == [("whatsapp", None), ("whatsapp", "shop2")]
 
 
 def test_named_channels_are_read_whatever_is_set() -> None:

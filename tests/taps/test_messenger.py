@@ -18,7 +18,8 @@ from stores.database import Stores
 from stores.items import Items
 from stores.parked import Parked
 from taps.base import Checkpoint
-from taps.messenger import GraphSession, TapMessenger
+from taps.messenger import TapMessenger
+from taps.meta_graph import GraphSession
 from tests.contract.tap import TapContract
 from tests.taps.webhook_source import WebhookSource
 
@@ -119,8 +120,9 @@ def test_the_settings_reach_the_mapping(source: WebhookSource, run_tap: RunTap) 
 
 
 def test_a_message_that_no_webhook_brought_is_found_and_counted(
-    make_tap: Make, page: MessengerApp, run_tap: RunTap, stores: Stores
+    make_tap: Make, page: MessengerApp, source: WebhookSource, run_tap: RunTap, stores: Stores
 ) -> None:
+    source.deliver_fixture("read")
     ada = page.add_person("Ada", "Example")
     mid = page.text(ada, "Did you get this?")
     (message,) = messages_of(run_tap(make_tap()))

@@ -225,6 +225,21 @@ def test_outside_the_window_it_is_refused_and_nothing_goes_out(world: World, mia
     assert world.whatsapp.state()["sent"] == []
 
 
+def test_a_comment_in_public_opens_no_private_window(world: World, mia: str) -> None:
+    world.advance(25)
+    said = Message(
+        message_key=message_key("messenger", "682498302938465", "9_8"), channel="messenger", account="682498302938465",
+        conversation_key=conversation_key("messenger", "682498302938465", "comment:9_8"), direction="inbound",
+        kind="text", text="Is it still to be had?", origin="comment", sent_at=world.now(), author_kind="customer",
+        handles=[Handle(kind="messenger_psid", scope="682498302938465", value="77")],
+    )  # fmt: skip
+    world.take(said)
+    world.link(said.handles[0], phone(MIA))
+    token = world.queue(channel="messenger")
+    assert world.send().refused == 1
+    assert world.receipts(token)["refused"].code == "no_channel"
+
+
 def test_a_template_goes_out_after_the_window(world: World, mia: str) -> None:
     world.advance(25)
     world.queue(text=None, template="order_update", template_language="en", template_parameters=["Mia", "4711"])

@@ -123,10 +123,22 @@ def test_the_test_button_of_the_dashboard_sends_changes() -> None:
     assert (item.kind, item.key, item.payload["field"], item.payload["event"]) == ("message", "t", "messages", value)
 
 
-def test_a_comment_on_the_page_is_no_message() -> None:
-    comment = {"field": "feed", "value": {"item": "comment", "message": "How much?", "post_id": "1_2"}}
-    (item,) = messenger.split(delivery(entry(changes=[comment])))
-    assert (item.kind, item.payload["event"]["post_id"]) == ("other", "1_2")
+@pytest.mark.parametrize(
+    ("value", "kind", "key"),
+    [
+        ({"item": "comment", "verb": "add", "comment_id": "1_2", "message": "How much?"}, "comment", "1_2"),
+        ({"item": "comment", "verb": "remove", "comment_id": "1_2"}, "comment", "1_2:remove"),
+        ({"item": "comment", "verb": "edited", "comment_id": "1_2", "message": "How much is it?"}, "comment", None),
+        ({"item": "comment", "verb": ["add"], "comment_id": "1_2"}, "comment", None),
+        ({"item": "comment", "verb": "add", "comment_id": None}, "comment", None),
+        ({"item": "like", "verb": "add", "post_id": "1"}, "feed", None),
+        ({"item": ["comment"]}, "feed", None),
+    ],
+)
+def test_news_of_the_pages_feed_are_comments_or_other_news(value: dict[str, Any], kind: str, key: str | None) -> None:
+    (item,) = messenger.split(delivery(entry(changes=[{"field": "feed", "value": value}])))
+    assert (item.kind, item.payload["field"], item.payload["event"]) == (kind, "feed", value)
+    assert item.key == key or (key is None and item.key.startswith(f"{kind}:"))
 
 
 def test_who_passed_the_thread_on_is_no_event() -> None:

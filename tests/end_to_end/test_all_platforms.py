@@ -1,0 +1,56 @@
+"""Every platform's stand-in plays its scene: all that its customers wrote is on a contact's record, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from console.tally import Heard, Tally, tally
+from stores.items import Items
+from tests.end_to_end.shop import Shop, open_shop
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+IN = ("tap-channels", "map-identity", "target-archive")
+OUT = ("tap-archive", "target-hubspot")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """All scenes were played, read and told to HubSpot."""
+    with open_shop(tmp_path_factory.mktemp("all") / "shop", full=True) as opened:
+        opened.start_receiver()
+        for guest in opened.theatre.guests.values():
+            guest.connect(f"http://127.0.0.1:{opened.theatre.receiver_port}")
+            guest.play()
+            guest.flush(30)
+        for pipe in (IN, OUT):
+            done = opened.pipe(*pipe)
+            assert done.code == 0, done.log[-6000:]
+        yield opened
+
+
+def counted(shop: Shop, slug: str) -> Tally:
+    heard = [Heard(*one) for one in shop.theatre.guests[slug].heard()]
+    assert heard
+    return tally(heard, list(shop.hubspot.state()["communications"].values()))
+
+
+def test_what_every_platforms_customers_wrote_is_on_a_record_once(shop: Shop) -> None:
+    counts = {slug: counted(shop, slug) for slug in shop.theatre.guests}
+    print({slug: one.received for slug, one in counts.items()}, Items(shop.stores).missed())
+    assert {slug: (one.lost, one.doubled) for slug, one in counts.items()} == dict.fromkeys(counts, (0, 0))
+    assert len(counts) >= 1
+
+
+def test_nothing_is_parked(shop: Shop) -> None:
+    assert shop.parked() == []
+
+
+def test_a_second_time_writes_nothing(shop: Shop) -> None:
+    writes = shop.hubspot_writes()
+    for pipe in (IN, OUT):
+        done = shop.pipe(*pipe)
+        assert done.code == 0, done.log[-6000:]
+    assert shop.hubspot_writes() == writes

@@ -1,0 +1,1 @@
+"""Pigeon Post for onethread."""
