@@ -1,12 +1,13 @@
 """Raw webhook deliveries: the bytes that a platform pushed, in the order in which they were committed.
 
-The receiver alone writes here (one process, one connection); everybody else opens the file read-only. Ids grow and are
-never reused, so the last id that a tap has read is its bookmark. A delivery that is repeated byte for byte on the same
-route is one row.
+The receiver alone writes here (one process, one connection), removing included; everybody else opens the file
+read-only. Ids grow and are never reused, so the last id that a tap has read is its bookmark. A delivery that is
+repeated byte for byte on the same route is one row, as long as the first is kept.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from stores.database import Row, Stores
 
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 _MAX_READ_BYTES = 16 * 1024 * 1024
+_MAX_PURGE_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Deliveries:
     def __init__(self, stores: Stores, *, writable: bool = False) -> None:
         self._codec = stores.codec
         self._database = stores.open("deliveries", read_only=not writable)
+        self._log_path = stores.folder / "deliveries.db-wal"
 
     def encode(
         self, platform: str, route: str, received_at: datetime, headers: Mapping[str, str], query: str, body: bytes
@@ -60,24 +63,25 @@ class Deliveries:
         return DeliveryRow(
             platform,
             route,
-            received_at.astimezone(UTC).strftime(_TIME_FORMAT),
+            _text(received_at),
             self._codec.encrypt_json(dict(headers)),
             self._codec.encrypt(body),
             self._codec.fingerprint(query.encode("latin-1", "replace") + b"\0" + body),
         )
 
-    def add(self, rows: Sequence[DeliveryRow]) -> int:
-        """Commit `rows` in one transaction; the number of those that were new. On disk when this returns.
+    def add(self, rows: Sequence[DeliveryRow]) -> Counter[tuple[str, str]]:
+        """Commit `rows` in one transaction; how many were new, by (platform, route). On disk when this returns.
 
         Repeats: a row that is there already stays as it was.
         """
         places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(rows))
         with self._database.transaction() as database:
-            return database.execute(
+            new = database.query(
                 "INSERT INTO delivery (platform, route, received_at, headers, body, fingerprint)"  # noqa: S608 (places)
-                f" VALUES {places} ON CONFLICT (platform, route, fingerprint) DO NOTHING",
+                f" VALUES {places} ON CONFLICT (platform, route, fingerprint) DO NOTHING RETURNING platform, route",
                 [value for row in rows for value in row],
             )
+        return Counter((row[0], row[1]) for row in new)
 
     def read(self, platform: str, route: str, after_id: int, limit: int) -> list[Delivery]:
         """The next deliveries of one route after `after_id`, oldest first; empty when there are none.
@@ -114,6 +118,64 @@ class Deliveries:
         )
         return int(row["last_id"] or 0) if row else 0
 
+    def last_received_at(self, platform: str, route: str) -> datetime | None:
+        """When the newest delivery of one route came; ``None`` when it has none."""
+        row = self._database.query_one(
+            "SELECT received_at FROM delivery WHERE platform = ? AND route = ? ORDER BY id DESC LIMIT 1",
+            (platform, route),
+        )
+        return _moment(row["received_at"]) if row else None
+
+    def oldest(self) -> dict[tuple[str, str], datetime]:
+        """When the oldest delivery came that is kept, for each route that has any."""
+        found: dict[tuple[str, str], datetime] = {}
+        after = ("", "")
+        # From one route to the next by the index: DISTINCT would read all rows.
+        while row := self._database.query_one(
+            "SELECT platform, route, received_at FROM delivery WHERE (platform, route) > (?, ?)"
+            " ORDER BY platform, route, id LIMIT 1",
+            after,
+        ):
+            after = (row["platform"], row["route"])
+            found[after] = _moment(row["received_at"])
+        return found
+
+    def purge(self, platform: str, route: str, up_to_id: int, before: datetime, limit: int) -> int:
+        """Remove the oldest deliveries of one route that came before `before`; how many: 0 when none is left.
+
+        At most `limit`, and fewer when their bodies are large: whoever waits to commit waits for this. What was removed
+        is overwritten with zeros on disk.
+
+        Args:
+            up_to_id: what has been read by all; nothing after it is removed.
+        """
+        rows = self._database.query(
+            "SELECT id, received_at, LENGTH(body) AS size FROM delivery"
+            " WHERE platform = ? AND route = ? AND id <= ? ORDER BY id LIMIT ?",
+            (platform, route, up_to_id, limit),
+        )
+        gone: list[int] = []
+        total = 0
+        for row in rows:
+            if row["received_at"] >= _text(before):
+                continue
+            total += row["size"]
+            if total > _MAX_PURGE_BYTES and gone:
+                break
+            gone.append(row["id"])
+        if gone:
+            with self._database.transaction() as database:
+                places = ", ".join("?" * len(gone))
+                database.execute(f"DELETE FROM delivery WHERE id IN ({places})", gone)  # noqa: S608 (places)
+        return len(gone)
+
+    def log_bytes(self) -> int:
+        """The size of SQLite's write-ahead log, which cannot shrink while somebody reads an old state; 0 without."""
+        try:
+            return self._log_path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def count(self) -> int:
         """How many deliveries are kept, of all routes."""
         row = self._database.query_one("SELECT COUNT(*) AS n FROM delivery")
@@ -128,7 +190,15 @@ class Deliveries:
             row["id"],
             row["platform"],
             row["route"],
-            datetime.strptime(row["received_at"], _TIME_FORMAT).replace(tzinfo=UTC),
+            _moment(row["received_at"]),
             self._codec.decrypt_json(row["headers"]),
             self._codec.decrypt(row["body"]),
         )
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime(_TIME_FORMAT)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.strptime(text, _TIME_FORMAT).replace(tzinfo=UTC)
