@@ -119,6 +119,11 @@ class Keywords:
         """What a pressed button decides, by its label or its payload."""
         return next((found for label in labels if (found := _look_up(self._on_buttons, label))), None)
 
+    def decision_of_menu(self, label: str | None, payload: str | None) -> Decision | None:
+        """What a button of a menu decides. START is the payload of many a "Get started": no "yes" by itself."""
+        by_payload = self.decision_of_button(payload)
+        return self.decision_of_button(label) or (by_payload if by_payload == "opted_out" else None)
+
 
 def keywords_as_csv(rows: Iterable[Keyword] = KEYWORDS) -> str:
     """The table as a file to edit: ``decision,language,word,on_buttons``, with a header."""

@@ -27,7 +27,6 @@ from mappings.from_instagram.event import CHANNEL, Event, InstagramContext
 from mappings.from_instagram.poll import message_from_instagram_poll
 from mappings.from_instagram.profiles import profile_from_instagram
 from mappings.ids import change_key
-from mappings.keywords import Decision
 from mappings.meta_graph import DASHBOARD_TEST_ID, given_contact
 from mappings.platforms import Platform
 from mappings.records import MessageChange, MessageKind, Receipt, Record
@@ -102,7 +101,7 @@ def _message(event: Event) -> list[Record]:
     )
     records: list[Record] = [message]
     if quick is not None:
-        decision, source = _button_decision(event, text, payload), "template_answer"
+        decision, source = event.context.keywords.decision_of_menu(text, payload), "template_answer"
         given = given_contact(text, payload)
         if given is not None:
             records.append(event.claim("quick_reply_contact", given, message.message_key))
@@ -135,13 +134,6 @@ def _echo(event: Event) -> list[Record]:
     return [message]
 
 
-def _button_decision(event: Event, label: str | None, payload: str | None) -> Decision | None:
-    """What a pressed button decides. START is what many apps call the payload of "Get started": no "yes" by itself."""
-    keywords = event.context.keywords
-    by_payload = keywords.decision_of_button(payload)
-    return keywords.decision_of_button(label) or (by_payload if by_payload == "opted_out" else None)
-
-
 def _kind(said: Said, text: str | None) -> MessageKind:
     return said.kind or ("text" if text else "unsupported")
 
@@ -164,7 +156,7 @@ def _postback(event: Event) -> list[Record]:
         content={"answer": "postback", **chosen(part, ("payload",))},
         text=title,
     )
-    decision = _button_decision(event, title, optional_text_of(part, "payload", where))
+    decision = event.context.keywords.decision_of_menu(title, optional_text_of(part, "payload", where))
     return [message, *([event.consent(decision, "template_answer", message.message_key)] if decision else [])]
 
 

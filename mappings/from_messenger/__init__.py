@@ -192,7 +192,7 @@ def _postback(event: Event) -> list[Record]:
         content={"answer": "postback", **chosen(part, ("payload",))},
         text=title,
     )
-    decision = event.context.keywords.decision_of_button(title, optional_text_of(part, "payload", where))
+    decision = event.context.keywords.decision_of_menu(title, optional_text_of(part, "payload", where))
     return [message, *([event.consent(decision, "template_answer", message.message_key)] if decision else [])]
 
 

@@ -12,6 +12,7 @@ import queue
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Protocol
 
 from mappings.errors import UnavailableError
 from stores.deliveries import Deliveries, DeliveryRow
+from taps.webhooks.metrics import Metrics
 
 log = logging.getLogger("onethread.receiver")
 
@@ -27,6 +29,8 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 MAX_WAITING_ROWS = 20_000
 STALLED_SECONDS = 5.0
 _DISK_CHECK_SECONDS = 1.0
+_REST_SECONDS = 60.0
+"""After a failure of the housekeeping."""
 
 
 class _DiskUsage(Protocol):
@@ -46,6 +50,8 @@ class Committer:
         minimum_free_percent: the same, as a share of the disk.
         on_delivery: called in the committer's thread after a commit that stored something new.
         disk_usage: free and total bytes of the disk that holds a folder.
+        metrics: where commits are counted.
+        housekeeping: called in the committer's thread between commits, first at once; says in how many seconds again.
     """
 
     def __init__(
@@ -57,6 +63,8 @@ class Committer:
         minimum_free_percent: float,
         on_delivery: Callable[[], None] | None = None,
         disk_usage: Callable[[Path], _DiskUsage] = shutil.disk_usage,
+        metrics: Metrics | None = None,
+        housekeeping: Callable[[], float] | None = None,
     ) -> None:
         self._deliveries = deliveries
         self._folder = folder
@@ -64,6 +72,12 @@ class Committer:
         self._minimum_free_percent = minimum_free_percent
         self._on_delivery = on_delivery
         self._disk_usage = disk_usage
+        self._metrics = metrics or Metrics()
+        self._metrics.watch(
+            waiting=self._waiting_rows, disk_free_bytes=self._disk_free_bytes, log_bytes=deliveries.log_bytes
+        )
+        self._housekeeping = housekeeping
+        self._housekeeping_due_at = float("-inf") if housekeeping else float("inf")
         self._disk_is_low = False
         self._disk_checked_at = float("-inf")
         self._waiting: queue.SimpleQueue[tuple[DeliveryRow, Future[str | None]] | None] = queue.SimpleQueue()
@@ -118,7 +132,11 @@ class Committer:
     def _run(self) -> None:
         running = True
         while running:
-            taken = self._waiting.get()
+            try:
+                taken = self._waiting.get(timeout=self._seconds_to_housekeeping())
+            except queue.Empty:
+                self._keep_house()
+                continue
             batch: list[tuple[DeliveryRow, Future[str | None]]] = []
             size = 0
             while taken is not None:
@@ -134,16 +152,23 @@ class Committer:
                 running = False
             if batch:
                 self._commit(batch)
+            self._keep_house()
 
     def _commit(self, batch: list[tuple[DeliveryRow, Future[str | None]]]) -> None:
-        self._batch_began_at = time.monotonic()
-        new, failure = 0, None
+        self._batch_began_at = began_at = time.monotonic()
+        new: Counter[tuple[str, str]] = Counter()
+        failure = None
         try:
             new = self._deliveries.add([row for row, _ in batch])
         except Exception as error:  # noqa: BLE001 (whatever it is, the waiters get it and the next batch is tried)
             failure = "the commit failed"
             log.error("receiver: a commit of %d deliveries failed: %s: %s", len(batch), type(error).__name__, error)
         self._batch_began_at = None
+        seconds = time.monotonic() - began_at
+        if failure:
+            self._metrics.commit_failed(seconds)
+        else:
+            self._metrics.committed(seconds, Counter((row.platform, row.route) for row, _ in batch), new)
         for _, done in batch:
             done.set_result(failure)
         if new and self._on_delivery is not None:
@@ -151,6 +176,31 @@ class Committer:
                 self._on_delivery()
             except Exception as error:  # noqa: BLE001 (the deliveries are safe; what follows must not stop the next ones)
                 log.error("receiver: what follows a delivery failed: %s", type(error).__name__)
+
+    def _seconds_to_housekeeping(self) -> float | None:
+        """``None`` when there is no housekeeping to do."""
+        if self._closing or self._housekeeping is None:
+            return None
+        return max(0.0, self._housekeeping_due_at - time.monotonic())
+
+    def _keep_house(self) -> None:
+        """Call the housekeeping when it is due; a commit in its place would be watched, so it is watched too."""
+        if self._closing or self._housekeeping is None or time.monotonic() < self._housekeeping_due_at:
+            return
+        self._batch_began_at = time.monotonic()
+        rest = _REST_SECONDS
+        try:
+            rest = self._housekeeping()
+        except Exception as error:  # noqa: BLE001 (deliveries are taken whether or not old ones can be removed)
+            log.error("receiver: the housekeeping failed: %s", type(error).__name__)
+        self._batch_began_at = None
+        self._housekeeping_due_at = time.monotonic() + rest
+
+    def _waiting_rows(self) -> float:
+        return self._waiting.qsize()
+
+    def _disk_free_bytes(self) -> float:
+        return self._disk_usage(self._folder).free
 
     def _is_disk_low(self) -> bool:
         now = time.monotonic()

@@ -1,12 +1,14 @@
 """The receiver: HTTP in, verify, store the raw bytes, answer 200. It knows no platform.
 
-``/webhooks/<platform>`` and ``/webhooks/<platform>/<route>`` take deliveries and handshakes, ``/health`` says that the
-process lives, ``/ready`` that it can store. What the bytes mean is asked later, by the tap that reads them: a parser
-can be fixed, a delivery cannot be asked for again.
+``/webhooks/<platform>`` and ``/webhooks/<platform>/<route>`` take deliveries and handshakes, ``/healthz`` says that the
+process lives, ``/readyz`` that it can store, ``/metrics`` what it has done. What the bytes mean is asked later, by the
+tap that reads them: a parser can be fixed, a delivery cannot be asked for again.
 """
 
 from __future__ import annotations
 
+import hmac
+import ipaddress
 import logging
 import os
 import re
@@ -14,23 +16,25 @@ import shutil
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, quote
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mappings.errors import SettingsError, SignatureError, UnavailableError
+from mappings.errors import OneThreadError, SettingsError, SignatureError, UnavailableError
 from mappings.platforms import Platform, load_platforms
 from stores.database import Stores
 from stores.deliveries import Deliveries
 from taps.webhooks.committer import Committer
 from taps.webhooks.items import Answer, WebhookRequest
+from taps.webhooks.metrics import CONTENT_TYPE, Metrics
+from taps.webhooks.retention import Retention, forget_media
 from taps.webhooks.server import Server
 
 log = logging.getLogger("onethread.receiver")
@@ -39,10 +43,25 @@ DEFAULT_ROUTE = "default"
 RETRY_AFTER_SECONDS = 10
 _ROUTE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _COMMON_HEADERS = ("content-type", "user-agent")
+_PROXY_HEADERS = ("forwarded", "via", *(f"x-forwarded-{name}" for name in ("for", "host", "proto", "port", "by")))
+"""Who sends them unasked is not believed; one that is there tells that a proxy stands in front."""
+_MEDIA_INTERVAL_SECONDS = 24 * 3600.0
 _REASONS = {
     200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed",
     413: "Content Too Large", 415: "Unsupported Media Type", 503: "Service Unavailable",
 }  # fmt: skip
+
+
+def _proxy_address(text: str) -> str:
+    return text if text == "*" else str(ipaddress.ip_address(text))
+
+
+def _proxy_headers(text: str) -> str:
+    names = set(text.lower().split())
+    if not names or (names != {"forwarded"} and not names <= set(_PROXY_HEADERS[2:])):
+        msg = "name x-forwarded-for, -host, -proto, -port or -by, or forwarded alone; with spaces in between"
+        raise ValueError(msg)
+    return " ".join(sorted(names))
 
 
 class ReceiverSettings(BaseSettings):
@@ -58,6 +77,35 @@ class ReceiverSettings(BaseSettings):
         "Twilio signs the address: behind a proxy its deliveries are refused without this.",
     )
     minimum_free_percent: float = Field(5.0, ge=0, le=100, description="The same, as a share of the disk.")
+    trusted_proxy: Annotated[str, AfterValidator(_proxy_address)] | None = Field(
+        None,
+        description="Address of the one proxy in front, as it connects to us; what it says about scheme, host and peer "
+        "of a request is then believed. * believes everybody: only where nobody but the proxy can connect.",
+    )
+    trusted_proxy_headers: Annotated[str, AfterValidator(_proxy_headers)] = Field(
+        "x-forwarded-for x-forwarded-host x-forwarded-proto",
+        description="Those that the proxy sets itself, whatever its clients send; or `forwarded` alone.",
+    )
+    metrics_token: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="/metrics is for those who send it (Authorization: Bearer ...). Without it only for this machine, "
+        "and for nobody when a proxy stands in front.",
+    )
+    retention_days: int = Field(
+        30,
+        ge=0,
+        le=36_500,
+        description="Raw deliveries are removed after that many days, once every tap that reads them has read them. 0 "
+        "keeps them for ever.",
+    )
+    media_retention_days: int | None = Field(
+        None,
+        ge=0,
+        le=36_500,
+        description="The same for the files of messages, by the day on which they were fetched. Default: as "
+        "retention_days.",
+    )
 
 
 @dataclass(frozen=True)
@@ -81,12 +129,18 @@ class Receiver:
     """The WSGI application. `routes` maps (platform, route name) to what serves it."""
 
     def __init__(
-        self, routes: Routes, deliveries: Deliveries, committer: Committer, public_url: str | None = None
+        self,
+        routes: Routes,
+        deliveries: Deliveries,
+        committer: Committer,
+        settings: ReceiverSettings,
+        metrics: Metrics,
     ) -> None:
         self._routes = routes
-        self._public_url = public_url
+        self._settings = settings
         self._deliveries = deliveries
         self._committer = committer
+        self._metrics = metrics
         self._refused: Counter[tuple[str, str]] = Counter()
 
     def __call__(self, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -99,6 +153,7 @@ class Receiver:
             # No traceback and no message: they can hold what the customer wrote.
             log.error("receiver: %s while taking a delivery", type(error).__name__)
             status, answer = 503, Answer("internal error")
+        self._metrics.answered(status)
         content = answer.body.encode()
         headers = [
             ("Content-Type", answer.content_type),
@@ -114,10 +169,12 @@ class Receiver:
 
     def _answer(self, environ: Mapping[str, Any]) -> tuple[int, Answer]:
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
-        if path in {"/health", "/ready"}:
-            if path == "/ready":
+        if path in {"/health", "/healthz", "/ready", "/readyz"}:
+            if path.startswith("/ready"):
                 self._committer.check()
             return (200, Answer("ok")) if method == "GET" else (405, Answer())
+        if path == "/metrics":
+            return self._show_metrics(environ) if method == "GET" else (405, Answer())
         match path.split("/"):
             case ["", "webhooks", platform]:
                 key = (platform, DEFAULT_ROUTE)
@@ -146,8 +203,10 @@ class Receiver:
         headers = {
             name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")
         }
+        for name in _PROXY_HEADERS:
+            headers.pop(name, None)
         headers["content-type"] = environ.get("CONTENT_TYPE", "")
-        base = self._public_url or f"{environ.get('wsgi.url_scheme', 'http')}://{headers.get('host', '')}"
+        base = self._settings.public_url or f"{environ.get('wsgi.url_scheme', 'http')}://{headers.get('host', '')}"
         path = quote(environ.get("PATH_INFO", "").encode("latin-1"), safe="/:@-._~!$&'()*+,;=")
         return WebhookRequest(
             method=environ["REQUEST_METHOD"],
@@ -187,14 +246,45 @@ class Receiver:
             kept["content-encoding"] = encoding
         query = environ.get("QUERY_STRING", "")
         self._committer.store(self._deliveries.encode(*key, received_at, kept, query, body))
+        self._metrics.delivered(key, received_at)
         return 200, route.module.answer(route.settings, request) if hasattr(route.module, "answer") else Answer()
+
+    def _show_metrics(self, environ: Mapping[str, Any]) -> tuple[int, Answer]:
+        """The counters, for those who may see them; for everybody else there is no such page."""
+        token = self._settings.metrics_token
+        if token is not None:
+            given = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace")
+            if not hmac.compare_digest(given, f"Bearer {token.get_secret_value()}".encode()):
+                return 401, Answer()
+        elif self._settings.public_url or self._settings.trusted_proxy or not _is_this_machine(environ):
+            return 404, Answer()
+        return 200, Answer(self._metrics.text(), CONTENT_TYPE)
 
     def _count_refused(self, key: tuple[str, str], error: SignatureError) -> None:
         """Log the 1st, 2nd, 4th, 8th ... refusal: a flood of forged requests must not fill the disk with log lines."""
+        self._metrics.refused(key)
         self._refused[key] += 1
         count = self._refused[key]
         if count & (count - 1) == 0:
             log.warning("receiver: %s/%s refused %d requests so far; the last: %s", *key, count, error)
+
+
+def _is_this_machine(environ: Mapping[str, Any]) -> bool:
+    """Whether the request comes from this machine, and not from elsewhere through a proxy on it."""
+    if any(f"HTTP_{name.replace('-', '_').upper()}" in environ for name in _PROXY_HEADERS):
+        return False
+    try:
+        return ipaddress.ip_address(environ.get("REMOTE_ADDR", "")).is_loopback
+    except ValueError:
+        return False
+
+
+def metrics_of(routes: Routes, deliveries: Deliveries) -> Metrics:
+    """Counters that show every route from the start, with its last delivery."""
+    metrics = Metrics()
+    for key in routes:
+        metrics.serves(key, deliveries.last_received_at(*key))
+    return metrics
 
 
 def build_routes(platforms: Mapping[str, Platform] | None = None) -> dict[tuple[str, str], WebhookRoute]:
@@ -254,7 +344,7 @@ def serve(
         SettingsError: another receiver runs, the address is taken, or a secret is missing.
     """
     routes = build_routes() if routes is None else routes
-    limits = _load_settings(ReceiverSettings, "ONETHREAD_RECEIVER_")
+    settings = _load_settings(ReceiverSettings, "ONETHREAD_RECEIVER_")
     with ExitStack() as stack:
         try:
             stack.enter_context(stores.lock("receiver", timeout_seconds=1))
@@ -262,25 +352,79 @@ def serve(
             msg = f"another onethread receiver is running on {stores.folder}; stop it, or use another state_url"
             raise SettingsError(msg) from None
         deliveries = Deliveries(stores, writable=True)
+        metrics = metrics_of(routes, deliveries)
+        retention = Retention(stores, deliveries, timedelta(days=settings.retention_days), metrics)
         committer = Committer(
             deliveries,
             stores.folder,
-            minimum_free_bytes=limits.minimum_free_bytes,
-            minimum_free_percent=limits.minimum_free_percent,
+            minimum_free_bytes=settings.minimum_free_bytes,
+            minimum_free_percent=settings.minimum_free_percent,
             on_delivery=on_delivery,
             disk_usage=disk_usage,
+            metrics=metrics,
+            housekeeping=retention.step,
         )
+        stack.enter_context(_forgetting_media(stores, settings))
         try:
-            _serve(Receiver(routes, deliveries, committer, limits.public_url), routes, host, port, on_ready)
+            app = Receiver(routes, deliveries, committer, settings, metrics)
+            _serve(app, settings, routes, host, port, on_ready)
         finally:
             # Before its thread has ended, closing the connection would pull it from under a commit.
             if committer.close(timeout_seconds=2):
                 deliveries.close()
 
 
-def _serve(app: Receiver, routes: Routes, host: str, port: int, on_ready: Callable[[int], None] | None) -> None:
+@contextmanager
+def _forgetting_media(stores: Stores, settings: ReceiverSettings) -> Iterator[None]:
+    """Meanwhile, once a day, files that are old enough are removed; in a thread of its own, for it may take long."""
+    days = settings.retention_days if settings.media_retention_days is None else settings.media_retention_days
+    stopped = threading.Event()
+
+    def run() -> None:
+        while not stopped.is_set():
+            try:
+                count = forget_media(stores, timedelta(days=days), datetime.now(UTC))
+                if count:
+                    log.info("receiver: removed %d files of messages older than %d days", count, days)
+            except OneThreadError as error:
+                log.error("receiver: %s: %s", type(error).__name__, error)
+            except Exception as error:  # noqa: BLE001 (another day; deliveries are taken all the same)
+                log.error("receiver: removing files of messages failed: %s", type(error).__name__)
+            stopped.wait(_MEDIA_INTERVAL_SECONDS)
+
+    thread = threading.Thread(target=run, name="media", daemon=True)
+    if days:
+        thread.start()
     try:
-        server = Server(app, host, port, max_body_bytes=max(route.module.MAX_BODY_BYTES for route in routes.values()))
+        yield
+    finally:
+        stopped.set()
+        if days:
+            thread.join(timeout=1)
+
+
+def make_server(app: Receiver, settings: ReceiverSettings, routes: Routes, host: str, port: int) -> Server:
+    """The server in front of `app`; raises `OSError` when it cannot listen."""
+    return Server(
+        app,
+        host,
+        port,
+        max_body_bytes=max(route.module.MAX_BODY_BYTES for route in routes.values()),
+        trusted_proxy=settings.trusted_proxy,
+        trusted_proxy_headers=settings.trusted_proxy_headers.split(),
+    )
+
+
+def _serve(
+    app: Receiver,
+    settings: ReceiverSettings,
+    routes: Routes,
+    host: str,
+    port: int,
+    on_ready: Callable[[int], None] | None,
+) -> None:
+    try:
+        server = make_server(app, settings, routes, host, port)
     except OSError as error:
         msg = f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}"
         raise SettingsError(msg) from None

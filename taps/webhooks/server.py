@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from waitress import create_server, wasyncore
@@ -55,9 +55,27 @@ class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
 
 class Server:
-    """`app` on a port; 0 takes a free one, and `port` says which."""
+    """`app` on a port; 0 takes a free one, and `port` says which.
 
-    def __init__(self, app: Callable[..., Any], host: str, port: int, *, max_body_bytes: int) -> None:
+    Args:
+        app: the WSGI application.
+        host: address to listen on.
+        port: to listen on.
+        max_body_bytes: larger requests are refused before they are read.
+        trusted_proxy: the address of the one proxy whose headers are believed; ``*`` believes everybody.
+        trusted_proxy_headers: which headers it sets.
+    """
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        host: str,
+        port: int,
+        *,
+        max_body_bytes: int,
+        trusted_proxy: str | None = None,
+        trusted_proxy_headers: Collection[str] = (),
+    ) -> None:
         # One line per request that waits for a thread: noise under load, and the load is visible elsewhere.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -78,6 +96,9 @@ class Server:
             asyncore_use_poll=True,  # select() fails from file descriptor 1024 on
             log_socket_errors=False,  # a client that hangs up is no news
             ident=None,
+            trusted_proxy=trusted_proxy,
+            trusted_proxy_headers=set(trusted_proxy_headers) if trusted_proxy else set(),
+            clear_untrusted_proxy_headers=trusted_proxy is not None,  # else the application sees that there is a proxy
         )
         self._server.channel_class = _Connection
         self._stopping = False  # no Event: a second signal inside Event.set() would wait for itself

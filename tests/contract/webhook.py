@@ -96,7 +96,7 @@ def running_receiver(
 ) -> Iterator[RunningReceiver]:
     """A receiver in threads of this process; `settings` of `ReceiverSettings`."""
     writer, reader = Deliveries(stores, writable=True), Deliveries(stores)
-    given = ReceiverSettings(_env_file=None, public_url=public_url, **(settings or {}))
+    given = ReceiverSettings(_env_file=None, **{"public_url": public_url, **(settings or {})})
     metrics = metrics_of(routes, writer)
     committer = Committer(
         writer,

@@ -57,3 +57,9 @@ def test_a_written_table_reads_back_the_same() -> None:
 def test_a_wrong_line_is_named(line: str) -> None:
     with pytest.raises(SettingsError, match="line 2"):
         parse_keywords(f"decision,language,word,on_buttons\n{line}\n")
+
+
+def test_a_menus_start_is_no_yes_unless_its_label_says_so() -> None:
+    assert DEFAULT_KEYWORDS.decision_of_menu("Get started", "START") is None
+    assert DEFAULT_KEYWORDS.decision_of_menu("Start", "GET_STARTED") == "opted_in"
+    assert DEFAULT_KEYWORDS.decision_of_menu("No more", "STOP") == "opted_out"

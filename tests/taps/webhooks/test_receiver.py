@@ -5,6 +5,7 @@ import logging
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -171,8 +172,10 @@ def test_a_query_of_thousands_of_fields_is_400(receiver: RunningReceiver) -> Non
     assert receiver.request("GET", "/webhooks/acme?" + "&".join(["a=1"] * 5000)).status == 400
 
 
-def test_health_and_ready_answer_200_while_all_is_well(receiver: RunningReceiver) -> None:
-    assert [receiver.request("GET", path).status for path in ("/health", "/ready")] == [200, 200]
+@pytest.mark.parametrize("path", ["/health", "/healthz", "/ready", "/readyz"])
+def test_health_and_ready_answer_200_while_all_is_well(receiver: RunningReceiver, path: str) -> None:
+    assert receiver.request("GET", path).status == 200
+    assert receiver.request("POST", path, b"").status == 405
 
 
 def test_a_nearly_full_disk_is_503_until_there_is_room(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,8 +186,8 @@ def test_a_nearly_full_disk_is_503_until_there_is_room(stores: Stores, monkeypat
             usage = low
             answer = post(receiver, b"1")
             assert (answer.status, answer.headers["retry-after"]) == (503, "10")
-            assert receiver.request("GET", "/ready").status == 503
-            assert receiver.request("GET", "/health").status == 200
+            assert {receiver.request("GET", path).status for path in ("/ready", "/readyz")} == {503}
+            assert {receiver.request("GET", path).status for path in ("/health", "/healthz")} == {200}
         usage = PLENTY
         assert post(receiver, b"1").status == 200
         assert receiver.stored.count() == 1
@@ -208,10 +211,10 @@ class Gate:
     def __init__(self, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch) -> None:
         self.entered, self.opened = threading.Event(), threading.Event()
         self.batches: list[int] = []
-        self._add: Callable[[Sequence[DeliveryRow]], int] = deliveries.add
+        self._add: Callable[[Sequence[DeliveryRow]], Counter[tuple[str, str]]] = deliveries.add
         monkeypatch.setattr(deliveries, "add", self.add)
 
-    def add(self, rows: Sequence[DeliveryRow]) -> int:
+    def add(self, rows: Sequence[DeliveryRow]) -> Counter[tuple[str, str]]:
         self.batches.append(len(rows))
         self.entered.set()
         self.opened.wait(30)
@@ -526,6 +529,65 @@ def test_a_module_sees_the_address_that_the_platform_called(
     stores: Stores, public_url: str | None, path: str, url: str
 ) -> None:
     assert seen_by(stores, public_url, path).url == url
+
+
+FORWARDED = [
+    ("Host", "inside:8080"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "hooks.shop.example"),
+    ("X-Forwarded-For", "198.51.100.7"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers", "url"),
+    [
+        ({}, FORWARDED, "http://inside:8080/"),
+        ({"trusted_proxy": "192.0.2.9"}, FORWARDED, "http://inside:8080/"),
+        ({"trusted_proxy": "127.0.0.1"}, FORWARDED, "https://hooks.shop.example/"),
+        ({"trusted_proxy": "*"}, FORWARDED, "https://hooks.shop.example/"),
+        ({"trusted_proxy": "127.0.0.1"}, [FORWARDED[0]], "http://inside:8080/"),
+        ({"trusted_proxy": "127.0.0.1"}, FORWARDED[:2], "https://inside:8080/"),
+        ({"trusted_proxy": "127.0.0.1"}, [*FORWARDED[:2], ("X-Forwarded-Host", "forged.example, real.example")],
+         "https://real.example/"),
+        ({"trusted_proxy": "127.0.0.1", "trusted_proxy_headers": "X-Forwarded-Proto"}, FORWARDED,
+         "https://inside:8080/"),
+        ({"trusted_proxy": "127.0.0.1", "trusted_proxy_headers": "forwarded"},
+         [*FORWARDED[:1], ("Forwarded", "for=198.51.100.7;host=hooks.shop.example;proto=https")],
+         "https://hooks.shop.example/"),
+        ({"trusted_proxy": "127.0.0.1", "public_url": "https://public.example/crm"}, FORWARDED,
+         "https://public.example/crm/"),
+    ],
+)  # fmt: skip
+def test_a_proxy_is_believed_only_where_it_is_trusted(
+    stores: Stores, settings: dict[str, str], headers: list[tuple[str, str]], url: str
+) -> None:
+    seen: list[WebhookRequest] = []
+    acme = SimpleNamespace(verify=lambda _, request: seen.append(request), MAX_BODY_BYTES=10)
+    with running_receiver(stores, {("acme", "default"): WebhookRoute(acme, "")}, settings=settings) as receiver:
+        assert receiver.request("POST", "/webhooks/acme?a=1", b"x", headers).status == 200
+    assert seen[0].url == f"{url}webhooks/acme?a=1"
+    assert not {name for name in seen[0].headers if "forwarded" in name}
+
+
+def test_a_forwarded_header_that_makes_no_sense_is_400_and_stores_nothing(stores: Stores) -> None:
+    with running_receiver(stores, ROUTES, settings={"trusted_proxy": "127.0.0.1"}) as receiver:
+        for proto in ("gopher", "http,https"):
+            assert post(receiver, b"1", X_Forwarded_Proto=proto).status == 400
+        assert receiver.stored.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("trusted_proxy", "proxy.example"), ("trusted_proxy", ""), ("trusted_proxy_headers", "x-real-ip"),
+        ("trusted_proxy_headers", "forwarded x-forwarded-for"), ("trusted_proxy_headers", ""), ("retention_days", "-1"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_refuses_to_start_and_is_named(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"ONETHREAD_RECEIVER_{name.upper()}", value)
+    with pytest.raises(SettingsError, match=f"ONETHREAD_RECEIVER_{name.upper()}"):
+        serve(stores, "127.0.0.1", 0, routes=ROUTES)
 
 
 def test_a_module_says_what_a_delivery_is_answered(stores: Stores) -> None:
