@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -29,8 +30,9 @@ from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
 from singer_sdk.singerlib import Message as SingerMessage
 from singer_sdk.singerlib.encoding.base import GenericSingerWriter
 
-from mappings.errors import MissingFieldError, OneThreadError, RateLimitedError, UnavailableError
+from mappings.errors import MissingFieldError, OneThreadError, RateLimitedError, SettingsError, UnavailableError
 from mappings.http import error_for_status, redact, retry_after_seconds
+from mappings.keywords import DEFAULT_KEYWORDS, Keywords, parse_keywords
 from mappings.records import Record
 from mappings.schema import singer_schema
 from mappings.settings import PluginSettings, load_settings, settings_schema
@@ -323,6 +325,18 @@ class Check:
     ok: bool | None
     detail: str
     fix: str = ""
+
+
+def read_keywords(path: str | None, tap_name: str) -> Keywords:
+    """The opt-out and opt-in words in force: those of the file, or the packaged ones; raises `SettingsError`."""
+    if path is None:
+        return DEFAULT_KEYWORDS
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        msg = f"{tap_name}: keywords_file cannot be read ({type(error).__name__})"
+        raise SettingsError(msg) from None
+    return parse_keywords(text)
 
 
 class HttpSession:

@@ -14,7 +14,6 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field
@@ -27,7 +26,7 @@ from mappings.errors import (
     UnavailableError,
     UnknownShapeError,
 )
-from mappings.keywords import DEFAULT_KEYWORDS, Keywords, parse_keywords
+from mappings.keywords import Keywords
 from mappings.records import Attachment, Consent, Evidence, Message, MessageChange, Receipt, Record
 from mappings.settings import PluginSettings
 from stores.deliveries import Deliveries, Delivery
@@ -35,7 +34,7 @@ from stores.items import Items, Sighting
 from stores.media import Media, MediaRequest
 from stores.parked import ParkedItem
 from stores.positions import Positions
-from taps.base import Checkpoint, OneThreadTap
+from taps.base import Checkpoint, OneThreadTap, read_keywords
 from taps.webhooks.items import Item
 
 _PAGE = 50
@@ -176,14 +175,7 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
     @cached_property
     def keywords(self) -> Keywords:
         """The opt-out and opt-in words in force."""
-        if self.settings.keywords_file is None:
-            return DEFAULT_KEYWORDS
-        try:
-            text = Path(self.settings.keywords_file).read_text(encoding="utf-8")
-        except (OSError, UnicodeError) as error:
-            msg = f"{self.name}: keywords_file cannot be read ({type(error).__name__})"
-            raise SettingsError(msg) from None
-        return parse_keywords(text)
+        return read_keywords(self.settings.keywords_file, self.name)
 
     def item_key(self, account: object, identity: str) -> str:
         """Under what an event is remembered: routes and accounts may share the platform's ids."""

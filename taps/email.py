@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -26,17 +25,16 @@ from mappings.errors import (
     MissingFieldError,
     OneThreadError,
     PayloadError,
-    SettingsError,
     UnavailableError,
     UnknownShapeError,
 )
 from mappings.from_email import EmailContext, own_address_of, records_from_email
 from mappings.from_email.folders import Folder, folders_to_read
-from mappings.keywords import DEFAULT_KEYWORDS, Keywords, parse_keywords
+from mappings.keywords import Keywords
 from mappings.records import Consent, Evidence, Message, Receipt, Record
 from mappings.settings import PluginSettings
 from stores.parked import ParkedItem
-from taps.base import Check, Checkpoint, OneThreadTap
+from taps.base import Check, Checkpoint, OneThreadTap, read_keywords
 from taps.email_mailbox import Listed, Mailbox
 
 _CHUNK_MAILS = 100
@@ -135,23 +133,13 @@ class TapEmail(OneThreadTap[EmailSettings]):
     @cached_property
     def keywords(self) -> Keywords:
         """The opt-out and opt-in words in force."""
-        if self.settings.keywords_file is None:
-            return DEFAULT_KEYWORDS
-        try:
-            text = Path(self.settings.keywords_file).read_text(encoding="utf-8")
-        except (OSError, UnicodeError) as error:
-            msg = f"{self.name}: keywords_file cannot be read ({type(error).__name__})"
-            raise SettingsError(msg) from None
-        return parse_keywords(text)
+        return read_keywords(self.settings.keywords_file, self.name)
 
     # Reading
 
     def read(self) -> Iterator[Record | Checkpoint]:
-        """All that is new in the mailbox; the stores are closed at the end."""
-        try:
-            yield from self._read_with_patience()
-        finally:
-            self.stores.close()
+        """All that is new in the mailbox."""
+        return self._read_with_patience()
 
     def _read_with_patience(self) -> Iterator[Record | Checkpoint]:
         """Replays, then each folder, then what still arrives. A broken connection is made anew, bounded in tries.

@@ -26,11 +26,11 @@ from mappings.from_custom import CustomContext, records_from_custom
 from mappings.from_custom.columns import places_of, record_from_row
 from mappings.from_email import CHANNEL as EMAIL
 from mappings.from_email import EmailContext, own_address_of, records_from_email
-from mappings.keywords import DEFAULT_KEYWORDS, Keywords, parse_keywords
+from mappings.keywords import Keywords
 from mappings.records import Consent, Evidence, Message, MessageChange, Receipt, Record
 from mappings.settings import PluginSettings
 from stores.parked import ParkedItem
-from taps.base import Checkpoint, OneThreadTap
+from taps.base import Checkpoint, OneThreadTap, read_keywords
 from taps.custom import Channel, Region
 from taps.import_files import Format, Piece, Table, format_of, json_pieces, mail_pieces, values_of_row
 from taps.webhooks import custom
@@ -200,14 +200,7 @@ class TapImport(OneThreadTap[ImportSettings]):
     @cached_property
     def keywords(self) -> Keywords:
         """The opt-out and opt-in words in force."""
-        if self.settings.keywords_file is None:
-            return DEFAULT_KEYWORDS
-        try:
-            text = Path(self.settings.keywords_file).read_text(encoding="utf-8")
-        except (OSError, UnicodeError) as error:
-            msg = f"{self.name}: keywords_file cannot be read ({type(error).__name__})"
-            raise SettingsError(msg) from None
-        return parse_keywords(text)
+        return read_keywords(self.settings.keywords_file, self.name)
 
     # Reading
 
