@@ -70,7 +70,7 @@ def parse_conversation_key(key: str) -> tuple[str, str, str]:
     return channel, account, thread
 
 
-_PUBLIC = ("comment:", "mention:")
+_PUBLIC = ("comment:", "mention:", "post.")
 
 
 def is_public_thread(conversation: str) -> bool:
