@@ -10,9 +10,11 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from hypothesis import strategies as st
 
 from mappings.errors import PayloadError
 from mappings.records import Record
@@ -38,6 +40,46 @@ def load_delivery(slug: str, name: str) -> bytes:
 def load_items(slug: str, split: Split) -> dict[str, list[Item]]:
     """The events of every fixture."""
     return {name: split(load_delivery(slug, name)) for name in fixture_names(slug)}
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+"""Any JSON."""
+
+
+@st.composite
+def spoiled_items(draw: st.DrawFn, items: Mapping[str, Sequence[Item]]) -> Item:
+    """An event of some fixture with any JSON in one of its places."""
+    item = draw(st.sampled_from(items[draw(st.sampled_from(sorted(items)))]))
+    payload = copy.deepcopy(item.payload)
+    path = draw(st.sampled_from(_paths(payload)[1:]))
+    holder = payload
+    for step in path[:-1]:
+        holder = holder[step]
+    holder[path[-1]] = draw(VALUES)
+    return Item(item.index, item.kind, payload, item.key)
+
+
+def check_spoiled(item: Item, map_item: Map) -> None:
+    """Whatever stands in a payload, the mapping gives records that can be written, or says why not."""
+    try:
+        records = map_item(item)
+    except PayloadError:
+        return
+    for record in records:
+        record.model_dump_json().encode()
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    children: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        children = list(value.items())
+    elif isinstance(value, list):
+        children = list(enumerate(value))
+    return [path, *(deeper for name, child in children for deeper in _paths(child, (*path, name)))]
 
 
 def told(items: Sequence[Item], map_item: Map) -> list[dict[str, Any]]:
