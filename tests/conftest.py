@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,16 @@ def _own_environment(tmp_path: Path, state_url: str, monkeypatch: pytest.MonkeyP
             monkeypatch.delenv(name)
     monkeypatch.setenv("ONETHREAD_STATE_URL", state_url)
     monkeypatch.setenv("ONETHREAD_STATE_FOLDER", f"{tmp_path}/state")
+
+
+@pytest.fixture(autouse=True)
+def _no_handler_without_a_stream() -> None:
+    """The SDK logs to the standard error of the moment; a command that a test ran has closed that one since."""
+    loggers = [logging.getLogger(), *(one for one in logging.root.manager.loggerDict.values())]
+    for logger in loggers:
+        for handler in list(getattr(logger, "handlers", ())):
+            if isinstance(handler, logging.StreamHandler) and getattr(handler.stream, "closed", False):
+                logging.Logger.removeHandler(logger, handler)  # type: ignore[arg-type]
 
 
 @pytest.fixture

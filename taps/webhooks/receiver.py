@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, quote
 
+from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -475,11 +476,17 @@ def _load_settings(model: type[Settings], prefix: str) -> Settings:
 
 
 def _is_unset(model: type[BaseSettings], prefix: str) -> bool:
-    """Whether none of the settings that `model` requires is there; one that is there and empty is set."""
+    """Whether nothing that `model` needs is there; a setting that is there and empty is set.
+
+    Where no single setting is required (one of several must be), any of them counts.
+    """
+    required = [name for name, setting in model.model_fields.items() if setting.is_required()]
+    if not required:
+        given = {**dotenv_values(".env"), **os.environ}
+        return not any(f"{prefix}{name.upper()}" in given for name in model.model_fields)
     try:
         model(_env_prefix=prefix)
     except ValidationError as error:
         missing = [problem["loc"] for problem in error.errors(include_input=False) if problem["type"] == "missing"]
-        required = [name for name, setting in model.model_fields.items() if setting.is_required()]
         return len(missing) == len(required) == error.error_count()
     return False

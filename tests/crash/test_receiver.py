@@ -147,11 +147,12 @@ def stored_bodies(state_url: str) -> list[bytes]:
     return bodies
 
 
-def test_kill_9_under_load_loses_nothing_that_was_answered_200(state_url: str) -> None:
+def kill_again_and_again(state_url: str, rounds: int) -> None:
+    """Kill a receiver under load that many times: what it answered 200 is there, and nothing twice."""
     chance = random.Random(20260301)
     sent: set[bytes] = set()
     acked: set[bytes] = set()
-    for round_number in range(4):
+    for round_number in range(rounds):
         with receiving(state_url) as (process, port):
             load = Load(port, str(round_number))
             load.wait_for(chance.randint(20, 300))
@@ -169,6 +170,16 @@ def test_kill_9_under_load_loses_nothing_that_was_answered_200(state_url: str) -
         assert {post(connection, body) for body in sent - acked} == {200}
         connection.close()
     assert sorted(stored_bodies(state_url)) == sorted(sent)
+
+
+def test_kill_9_under_load_loses_nothing_that_was_answered_200(state_url: str) -> None:
+    kill_again_and_again(state_url, rounds=4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_twenty_kills_under_load_lose_nothing_that_was_answered_200(state_url: str) -> None:
+    kill_again_and_again(state_url, rounds=20)
 
 
 @pytest.mark.parametrize(("number", "slow_clients"), [(signal.SIGTERM, 5), (signal.SIGINT, 0)])

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
-import shutil
-import socket
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from mappings.errors import SettingsError, UnavailableError
 from stores.database import Stores
+from tests.postgres_server import needs_server, new_database, running_postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -29,39 +25,13 @@ with Stores(sys.argv[1]).lock("x"):
     print("held", flush=True)
     sys.stdin.read()
 """
-SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [Path(shutil.which("initdb") or "/nowhere").parent]
-needs_server = pytest.mark.skipif(not (SERVERS[-1] / "initdb").exists(), reason="PostgreSQL is not installed here")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL of our own on a free port; its URL without a database."""
-    folder = tmp_path_factory.mktemp("postgres")
-    user: str | None = None
-    if os.geteuid() == 0:  # it refuses to run as root
-        user = "nobody"
-        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-        for parent in (folder, *folder.parents):
-            if parent.stat().st_uid == 0 and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data = folder / "data"
-    log = (folder / "commands.log").open("wb")
-
-    def run(*command: str | Path) -> None:
-        subprocess.run(command, user=user, cwd=folder, stdout=log, stderr=log, check=True)
-
-    run(SERVERS[-1] / "initdb", "-D", data, "-U", "onethread", "-A", "trust", "-E", "UTF8")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    control: list[str | Path] = [SERVERS[-1] / "pg_ctl", "-D", data, "-w"]
-    run(*control, "-o", options, "-l", folder / "server.log", "start")
-    try:
-        yield f"postgresql://onethread@127.0.0.1:{port}"
-    finally:
-        run(*control, "-m", "immediate", "stop")
-        log.close()
+def server() -> Iterator[str]:
+    """A PostgreSQL of our own; its URL without a database."""
+    with running_postgres() as running:
+        yield running
 
 
 @needs_server
@@ -80,10 +50,7 @@ def test_every_test_of_the_stores_passes_on_postgresql(server: str) -> None:
 @pytest.fixture
 def url(server: str) -> str:
     """A database of this test's own."""
-    name = f"t{uuid.uuid4().hex}"
-    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    return f"{server}/{name}"
+    return new_database(server)
 
 
 @needs_server

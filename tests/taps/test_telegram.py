@@ -481,7 +481,7 @@ def test_neither_token_nor_text_gets_into_the_log(
 ) -> None:
     app.text(queue.ada, "a private word")
     app.faults.append(Fault("/getUpdates", status=503))
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "urllib3"):
         run_tap(make_tap())
     assert "urllib3" in {record.name.partition(".")[0] for record in caplog.records}  # which would tell the path
     assert "/getUpdates" in caplog.text

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import select
 import socket
-import time
+import threading
 import zlib
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,8 @@ from uuid import uuid4
 
 import pytest
 
+from benchmarks import hostile
+from benchmarks.hostile import cut_off_within, read_to_end, statuses
 from mappings.errors import SignatureError
 from stores.database import Stores
 from taps.webhooks import server as server_module
@@ -43,17 +45,6 @@ def connect(receiver: RunningReceiver) -> socket.socket:
     return socket.create_connection(("127.0.0.1", receiver.port), timeout=20)
 
 
-def read_to_end(client: socket.socket) -> bytes:
-    """What the server sends until it hangs up (a reset counts as that)."""
-    received = b""
-    try:
-        while part := client.recv(65536):
-            received += part
-    except ConnectionResetError:
-        pass
-    return received
-
-
 def exchange(receiver: RunningReceiver, raw: bytes) -> bytes:
     """Send `raw` and nothing more; everything that comes back."""
     with connect(receiver) as client:
@@ -63,10 +54,6 @@ def exchange(receiver: RunningReceiver, raw: bytes) -> bytes:
         except OSError:
             pass  # cut off while we were still sending
         return read_to_end(client)
-
-
-def statuses(answers: bytes) -> list[bytes]:
-    return [line.split(b" ")[1] for line in answers.split(b"\r\n") if line.startswith(b"HTTP/1.")]
 
 
 def serves_others(receiver: RunningReceiver) -> bool:
@@ -94,34 +81,7 @@ class PeakMemory:
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
 
 
-AMBIGUOUS = {
-    "length and chunks": SIGNED + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "chunks and length": SIGNED + "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
-    "a second request smuggled behind chunks": SIGNED
-    + "Content-Length: 100\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-    + SIGNED
-    + "Content-Length: 3\r\n\r\nbad",
-    "two lengths": SIGNED + "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
-    "two equal lengths": SIGNED + "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
-    "a list of lengths": SIGNED + "Content-Length: 3, 3\r\n\r\nabc",
-    "a length with a sign": SIGNED + "Content-Length: +3\r\n\r\nabc",
-    "a negative length": SIGNED + "Content-Length: -3\r\n\r\nabc",
-    "a length in hexadecimal": SIGNED + "Content-Length: 0x3\r\n\r\nabc",
-    "a length with an underscore": SIGNED + "Content-Length: 1_0\r\n\r\nabcabcabca",
-    "a length in Arabic digits": SIGNED + "Content-Length: ٣\r\n\r\nabc",
-    "chunks that are not the last coding": SIGNED + "Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
-    "an unknown coding": SIGNED + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-    "a coding behind a vertical tab": SIGNED + "Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
-    "chunks in HTTP/1.0": SIGNED.replace("1.1", "1.0") + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "a chunk size with a sign": SIGNED + "Transfer-Encoding: chunked\r\n\r\n+3\r\nabc\r\n0\r\n\r\n",
-    "a chunk without its end": SIGNED + "Transfer-Encoding: chunked\r\n\r\n3\r\nabcX\r\n0\r\n\r\n",
-    "a space before the colon": SIGNED + "Content-Length : 3\r\n\r\nabc",
-    "NUL in a header": SIGNED + "X-Other: a\x00b\r\nContent-Length: 3\r\n\r\nabc",
-    "a bare line feed in a header": SIGNED + "X-Other: a\nContent-Length: 3\r\n\r\nabc",
-    "a header without a name": SIGNED + ": x\r\nContent-Length: 3\r\n\r\nabc",
-    "no request line": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-    "a request line of one word": "POST\r\nX-Secret: one\r\n\r\n",
-}
+AMBIGUOUS = hostile.ambiguous(SIGNED)
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
@@ -130,19 +90,19 @@ def test_a_request_that_can_be_read_in_two_ways_is_refused_once_and_cut_off(
 ) -> None:
     answers = statuses(exchange(receiver, AMBIGUOUS[name].encode()))
     assert len(answers) == 1
-    assert answers[0] in {b"400", b"501"}
+    assert answers[0] in {400, 501}
     assert receiver.stored.count() == 0
     assert serves_others(receiver)
 
 
 def test_an_absolute_address_is_read_as_its_path(receiver: RunningReceiver) -> None:
     raw = SIGNED.replace("/webhooks", "http://elsewhere.example/webhooks") + "Content-Length: 3\r\n\r\nabc"
-    assert statuses(exchange(receiver, raw.encode())) == [b"200"]
+    assert statuses(exchange(receiver, raw.encode())) == [200]
 
 
 def test_bytes_after_the_announced_length_are_not_part_of_the_delivery(receiver: RunningReceiver) -> None:
     answers = statuses(exchange(receiver, (SIGNED + "Content-Length: 3\r\n\r\nabcTRAILING").encode()))
-    assert answers[0] == b"200"
+    assert answers[0] == 200
     assert [one.body for one in receiver.stored.read("acme", "default", 0, 9)] == [b"abc"]
     assert serves_others(receiver)
 
@@ -173,7 +133,7 @@ def test_a_header_without_end_is_cut_off_before_it_fills_the_memory(receiver: Ru
                 sent += client.send(b"".join(line % number for number in range(5000)))
         except OSError:
             pass
-        assert statuses(read_to_end(client)) in ([], [b"431"])
+        assert statuses(read_to_end(client)) in ([], [431])
     assert sent < 60_000_000
     assert memory.grown_bytes < 20_000_000
     assert receiver.stored.count() == 0
@@ -182,14 +142,14 @@ def test_a_header_without_end_is_cut_off_before_it_fills_the_memory(receiver: Ru
 
 def test_a_request_line_without_end_is_cut_off(receiver: RunningReceiver) -> None:
     answers = statuses(exchange(receiver, b"GET /" + b"a" * 5_000_000))
-    assert answers in ([], [b"431"])
+    assert answers in ([], [431])
     assert serves_others(receiver)
 
 
 def test_a_body_of_200_megabytes_is_refused_by_its_length(receiver: RunningReceiver) -> None:
     with PeakMemory() as memory, connect(receiver) as client:
         client.sendall((SIGNED + "Content-Length: 200000000\r\n\r\n").encode())
-        assert statuses(read_to_end(client)) == [b"413"]
+        assert statuses(read_to_end(client)) == [413]
     assert memory.grown_bytes < 20_000_000
     assert serves_others(receiver)
 
@@ -205,7 +165,7 @@ def test_chunks_without_end_are_cut_off_at_the_limit(receiver: RunningReceiver) 
                 sent += len(chunk)
         except OSError:
             pass
-        assert statuses(read_to_end(client)) in ([], [b"413"])
+        assert statuses(read_to_end(client)) in ([], [413])
     assert sent < 100 * MAX_BODY_BYTES
     assert receiver.stored.count() == 0
     assert serves_others(receiver)
@@ -219,20 +179,6 @@ def test_a_bomb_is_refused_unopened(receiver: RunningReceiver, compress: Any) ->
         assert receiver.request("POST", "/webhooks/acme", bomb, headers).status == 415
     assert memory.grown_bytes < 20_000_000
     assert receiver.stored.count() == 0
-
-
-def cut_off_within(client: socket.socket, drip: bytes, seconds: float) -> bool:
-    """Whether the server hangs up although a byte comes all the time."""
-    give_up_at = time.monotonic() + seconds
-    try:
-        while time.monotonic() < give_up_at:
-            client.sendall(drip)
-            readable, _, _ = select.select([client], [], [], 0.05)
-            if readable and not client.recv(65536):
-                return True
-    except OSError:
-        return True
-    return False
 
 
 @pytest.mark.parametrize(
@@ -287,3 +233,65 @@ def test_connections_beyond_the_limit_wait_and_are_served_when_others_leave(
         for client in clients:
             client.close()
         assert serves_others(receiver)
+
+
+def test_the_suite_for_live_receivers_finds_nothing_here(
+    receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "REQUEST_SECONDS", 0.5)
+    said: list[str] = []
+    target = hostile.target_of(f"http://127.0.0.1:{receiver.port}/webhooks/acme", 20)
+    assert hostile.examine(target, said.append) == 0, said
+    assert len(said) > 40
+    assert receiver.stored.count() == 0
+
+
+class _Careless(BaseHTTPRequestHandler):
+    """Takes whatever comes, and shows it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer(self.path.encode())
+
+    def do_POST(self) -> None:
+        length = self.headers["Content-Length"] or "0"
+        self.rfile.read(int(length) if length.isdecimal() else 0)
+        self._answer(b"taken")
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_suite_for_live_receivers_finds_what_a_careless_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostile, "_BODY_BYTES", 1_000_000)
+    monkeypatch.setattr(hostile, "_HEADER_BYTES", 1_000_000)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Careless)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    said: list[str] = []
+    try:
+        target = hostile.target_of(f"http://127.0.0.1:{server.server_port}/webhooks/acme", 1)
+        hostile.examine(target, said.append)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    failed = {line.removeprefix("FAILED").strip().partition(":")[0] for line in said if line.startswith("FAILED")}
+    assert failed >= {
+        "no signature", "a wrong signature", "markup in a handshake", "length and chunks", "two lengths",
+        "a second request smuggled behind chunks", "a body of 200 MB", "a header that drips in", "a body that drips in",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8480", "ftp://x/y", "http://"])
+def test_what_is_no_address_is_told(url: str) -> None:
+    with pytest.raises(SystemExit, match="not an address"):
+        hostile.target_of(url)

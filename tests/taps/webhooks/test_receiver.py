@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import pytest
+from pydantic import model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mappings.errors import SettingsError, SignatureError, UnavailableError
 from mappings.platforms import Platform
@@ -193,6 +195,7 @@ def test_a_nearly_full_disk_is_503_until_there_is_room(stores: Stores, monkeypat
         assert receiver.stored.count() == 1
 
 
+@pytest.mark.sqlite
 def test_a_failed_commit_is_503_and_the_next_one_is_tried(receiver: RunningReceiver) -> None:
     limit = receiver.writer._database.query_one("PRAGMA page_count")
     assert limit is not None
@@ -609,3 +612,31 @@ def test_a_compressed_body_is_stored_as_it_came_where_the_platform_compresses(st
         assert (delivery.body, delivery.headers["content-encoding"]) == (b"\x1f\x8b", "gzip")
         headers[1] = ("Content-Encoding", "br")
         assert receiver.request("POST", "/webhooks/acme", b"x", headers).status == 415
+
+
+class OneOfTwo(BaseSettings):
+    """A webhook of which any one proof must be set."""
+
+    model_config = SettingsConfigDict(env_prefix="ONETHREAD_ACME_", env_file=".env")
+
+    password: str | None = None
+    hmac_secret: str | None = None
+
+    @model_validator(mode="after")
+    def _has_a_proof(self) -> Self:
+        if self.password is None and self.hmac_secret is None:
+            msg = "set one of password and hmac_secret"
+            raise ValueError(msg)
+        return self
+
+
+def test_a_platform_of_which_one_of_several_secrets_is_needed_is_left_out_without_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    acme = module()
+    acme.Settings = OneOfTwo
+    platform = SimpleNamespace(slug="acme", webhook="x", load=lambda _: acme)
+    with pytest.raises(SettingsError, match="no webhook can be served"):
+        build_routes({"acme": platform})  # type: ignore[dict-item]  # what is used of a Platform
+    monkeypatch.setenv("ONETHREAD_ACME_HMAC_SECRET", "s")
+    assert set(build_routes({"acme": platform})) == {("acme", "default")}  # type: ignore[dict-item]
