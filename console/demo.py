@@ -226,7 +226,7 @@ def _perform(theatre: Theatre, say: Callable[[str], None]) -> None:
 
     say("running `inbound`, and killing the whole job (-9) in the middle")
     job = theatre.start("run", "inbound", log="jobs")
-    _wait_for_reading(folder, job)
+    _wait_for_reading(theatre, job)
     _kill_group(job)
     say("running `inbound` again, then `deliver`")
     _check(theatre.run("run", "inbound", log="jobs"), "inbound", folder)
@@ -361,11 +361,14 @@ def _flush(theatre: Theatre) -> None:
         app.deliverer.flush(30)
 
 
-def _wait_for_reading(folder: Path, job: subprocess.Popen[bytes]) -> None:
+def _wait_for_reading(theatre: Theatre, job: subprocess.Popen[bytes]) -> None:
     """Until a tap of the job has begun to read deliveries, or the job has ended."""
-    items = folder / "state" / "items.db"
+    from stores.database import Stores
+    from stores.items import Items
+
+    items = Items(Stores(theatre.environment["ONETHREAD_STATE_URL"]))
     deadline = time.monotonic() + 60
-    while not items.exists() and time.monotonic() < deadline and job.poll() is None:
+    while not items.counts("whatsapp") and time.monotonic() < deadline and job.poll() is None:
         time.sleep(0.02)
 
 

@@ -13,6 +13,7 @@ import pytest
 from mappings.to_hubspot import REPLY_DETAIL, REPLY_STATUS
 from sandbox.cast import LOGIN_SECRET
 from stores.archive import Archive
+from stores.items import Items
 from tests.end_to_end.shop import Shop, files_with, kill_group, open_shop, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -140,7 +141,7 @@ def test_after_a_job_was_killed_the_next_run_goes_on_at_once(tmp_path: Path) -> 
         shop.flush()
 
         job = shop.start("onethread", "run", "inbound")
-        wait_for(lambda: (shop.folder / "state" / "items.db").exists() or job.poll() is not None)
+        wait_for(lambda: bool(Items(shop.stores).counts("whatsapp")) or job.poll() is not None)
         assert job.poll() is None, shop.output
         left_behind = [one.stat().st_mode for one in (shop.folder / ".meltano" / "run").rglob("*.config.json")]
         kill_group(job)

@@ -365,7 +365,7 @@ COMMAND = [sys.executable, "-c", "from identity.mapper import MapIdentity; MapId
 
 def start(folder: Path, stores: Stores, **config: Any) -> subprocess.Popen[bytes]:
     file = folder / "config.json"
-    file.write_text(json.dumps({"state_url": str(stores.folder), **config}), encoding="utf-8")
+    file.write_text(json.dumps({"state_url": stores.url, **config}), encoding="utf-8")
     return subprocess.Popen(
         [*COMMAND, "--config", str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

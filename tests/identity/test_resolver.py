@@ -392,7 +392,7 @@ def test_two_processes_at_once_give_the_persons_of_one(stores: Stores, tmp_path:
     for number, share in enumerate([records[0::2] + records[1::4], list(reversed(records[1::2] + records[0::4]))]):
         file = tmp_path / f"share-{number}"
         file.write_text("".join(f"{record.stream} {record.model_dump_json()}\n" for record in share), encoding="utf-8")
-        command = [sys.executable, "-c", WORKER, str(stores.folder), str(file)]
+        command = [sys.executable, "-c", WORKER, stores.url, str(file)]
         workers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     for worker in workers:
         assert worker.stdout is not None
