@@ -66,19 +66,11 @@ def tally(heard: Sequence[Heard], communications: Sequence[Mapping[str, Any]]) -
     rows = [_Row.of(one) for one in communications if one["contacts"]]
     free = set(range(len(rows)))
     found = lost = doubled = 0
-    wordless = [message for message in heard if message.words is None]
-    for message in heard:
-        if message.words is None:
-            continue
-        matches = [number for number in sorted(free) if rows[number].tells(message)]
-        free -= set(matches)
-        found += bool(matches)
-        lost += not matches
-        doubled += max(0, sum(len(rows[number].contacts) for number in matches) - 1)
-    # What has no words is told by its time alone, and several can have the same: each takes the nearest entry that is
-    # left. What says the same once more is a double; what says something else is a note of the platform's.
+    # Several can say the same at one moment, and what has no words is told by its time alone: each message takes the
+    # nearest entry that is left, the most telling words first. What then says the same once more is a double; what says
+    # something else is a note of the platform's.
     taken: set[tuple[str, str]] = set()
-    for message in wordless:
+    for message in sorted(heard, key=lambda one: len(one.words or ""), reverse=True):
         near = [number for number in sorted(free) if rows[number].tells(message)]
         nearest = min(near, key=lambda number: abs(rows[number].at - message.at), default=None)
         found += nearest is not None
@@ -90,7 +82,7 @@ def tally(heard: Sequence[Heard], communications: Sequence[Mapping[str, Any]]) -
     left = [
         number
         for number in free
-        if (rows[number].channel, rows[number].says) in taken and any(rows[number].tells(one) for one in wordless)
+        if (rows[number].channel, rows[number].says) in taken and any(rows[number].tells(one) for one in heard)
     ]
     doubled += sum(len(rows[number].contacts) for number in left)
     channels: dict[str, set[str]] = {}

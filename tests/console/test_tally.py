@@ -130,3 +130,12 @@ def test_several_without_words_at_one_moment_take_one_entry_each() -> None:
 def test_a_channel_is_told_by_its_whole_name() -> None:
     counted = tally([Heard("x", "Hi", NINE)], [entry("Hi", "1001", channel="WhatsApp")])
     assert counted.lost == 1
+
+
+def test_two_customers_who_say_the_same_at_one_moment_are_two_messages() -> None:
+    heard = [Heard("sms", "STOP", NINE), Heard("sms", "STOP", NINE + 5)]
+    entries = [entry("STOP", "1001", channel="SMS"), entry("STOP", "1002", channel="SMS", at=NINE + 5)]
+    counted = tally(heard, entries)
+    assert (counted.on_records, counted.lost, counted.doubled) == (2, 0, 0)
+    assert tally(heard, entries[:1]).lost == 1
+    assert tally(heard, [*entries, entries[1]]).doubled == 1
