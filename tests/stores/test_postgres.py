@@ -36,7 +36,12 @@ def server() -> Iterator[str]:
 
 @needs_server
 def test_every_test_of_the_stores_passes_on_postgresql(server: str) -> None:
-    suites = ["tests/stores", "tests/identity", "tests/taps/test_deliveries.py", "tests/targets/test_archive.py"]
+    suites = [
+        "tests/stores",
+        "tests/identity/test_resolver.py",
+        "tests/taps/test_deliveries.py",
+        "tests/targets/test_archive.py",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", "-m", "not slow and not sqlite", *suites],
         cwd=ROOT, env={**os.environ, "TEST_POSTGRES_URL": server}, capture_output=True, text=True, check=False,
