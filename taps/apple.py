@@ -24,8 +24,6 @@ from taps.deliveries import DeliverySettings, DeliveryTap, Outcome
 from taps.webhooks import apple
 from taps.webhooks.items import Item
 
-_SKEW_SECONDS = 30
-
 
 class AppleSettings(DeliverySettings):
     """The settings of tap-apple."""
@@ -140,12 +138,7 @@ class TapApple(DeliveryTap[AppleSettings]):
         except OneThreadError as error:
             yield Check("token", None, str(error), "Check api_url and the network.")
             return
-        answered_at = self._api.answered_at
-        if answered_at is None:
-            yield Check("clock", None, "Apple told no time")
-            return
-        seconds = abs((self.now() - answered_at).total_seconds())
-        yield Check("clock", seconds <= _SKEW_SECONDS, f"{seconds:.0f} s apart from Apple's", "Turn NTP on.")
+        yield self._api.check_clock(self.now())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import jwt
@@ -74,15 +73,6 @@ class AppleSession(HttpSession):
         super().__init__("Apple", api_url, secrets=[secret], **more)
         self._msp_id = msp_id
         self._key = key_of_secret(secret)
-        self.answered_at: datetime | None = None
-
-    def budget_of(self, headers: Mapping[str, str]) -> str | None:
-        """Apple tells no budget. Keeps Apple's clock."""
-        try:
-            self.answered_at = parsedate_to_datetime(headers.get("Date", "")).astimezone(UTC)
-        except (ValueError, OverflowError):
-            self.answered_at = None
-        return None
 
     def token(self) -> str:
         """A token that says who we are, made now."""

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -31,7 +31,7 @@ from singer_sdk.singerlib import Message as SingerMessage
 from singer_sdk.singerlib.encoding.base import GenericSingerWriter
 
 from mappings.errors import MissingFieldError, OneThreadError, RateLimitedError, SettingsError, UnavailableError
-from mappings.http import error_for_status, redact, retry_after_seconds
+from mappings.http import error_for_status, http_date, redact, retry_after_seconds
 from mappings.keywords import DEFAULT_KEYWORDS, Keywords, parse_keywords
 from mappings.records import Record
 from mappings.schema import singer_schema
@@ -43,6 +43,8 @@ from stores.parked import Parked, ParkedItem
 _FLUSH_BYTES = 256 * 1024
 _STATE_EVERY_RECORDS = 1_000
 _STATE_EVERY_SECONDS = 1.0
+CLOCK_SKEW = timedelta(minutes=1)
+"""More than that is worth a word: deliveries whose signed time is five minutes off are refused."""
 
 SettingsModel = TypeVar("SettingsModel", bound=PluginSettings)
 
@@ -351,6 +353,10 @@ class HttpSession:
         auth: user and password for Basic authentication.
         secrets: values that must never be seen in an error.
         max_seconds: give up retrying after that long; a platform that asks for a longer wait ends the run's polling.
+
+    Attributes:
+        budget: what `budget_of` said of the last answer that said anything.
+        answered_at: the platform's clock at its last answer.
     """
 
     def __init__(
@@ -373,6 +379,7 @@ class HttpSession:
         self._session.headers.update(headers or {})
         self._session.auth = auth
         self.budget: str | None = None
+        self.answered_at: datetime | None = None
         self._fetch = backoff.on_exception(
             backoff.runtime,
             (RateLimitedError, UnavailableError),
@@ -404,6 +411,14 @@ class HttpSession:
         del headers
         return None
 
+    def check_clock(self, now: datetime | None = None) -> Check:
+        """How far this machine's clock is from the platform's; to be asked after a call."""
+        if self.answered_at is None:
+            return Check("clock", ok=None, detail=f"{self.platform} told no time")
+        skew = abs((now or datetime.now(UTC)) - self.answered_at)
+        fix = "" if skew <= CLOCK_SKEW else "set the clock (NTP)"
+        return Check("clock", not fix, f"{skew.total_seconds():.0f} s apart from {self.platform}'s", fix)
+
     def error_code(self, body: Any) -> str | None:
         """The platform's own error code in an error body; Graph's ``error.code`` by default."""
         error = body.get("error") if isinstance(body, dict) else None
@@ -423,6 +438,7 @@ class HttpSession:
         except requests.RequestException as error:
             msg = f"{self.platform}: {endpoint} did not answer ({type(error).__name__}); trying again later"
             raise UnavailableError(redact(msg, self._secrets)) from None
+        self.answered_at = http_date(response.headers.get("Date"))
         self.budget = self.budget_of(response.headers) or self.budget
         endpoint = redact(endpoint, self._secrets)
         try:

@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -51,7 +50,6 @@ _HISTORY_BATCH = 50
 _MOST_SEEN = 10_000
 _PLATFORM = "HubSpot"
 _NEEDED = {"contacts": "crm.objects.contacts.read", "communications": "crm.objects.contacts.read"}
-_CLOCK_SKEW = timedelta(minutes=1)
 
 
 class HubSpotSettings(PluginSettings):
@@ -312,11 +310,7 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
         ours = found == self.settings.portal_id
         detail = f"the token is of account {found}" + ("" if ours else f", portal_id says {self.settings.portal_id}")
         yield Check("account", ok=ours, detail=detail, fix="" if ours else "put the right one of the two")
-        if account.answered_at is not None:
-            skew = abs(datetime.now(UTC) - account.answered_at)
-            fits = skew <= _CLOCK_SKEW
-            detail = f"{skew.total_seconds():.0f} s apart from HubSpot's"
-            yield Check("clock", ok=fits, detail=detail, fix="" if fits else "set the clock (NTP)")
+        yield account.check_clock()
 
     def _check_access(self, account: _Account) -> Iterator[Check]:
         for kind, scope in _NEEDED.items():
@@ -396,15 +390,6 @@ class _Account(HttpSession):
             max_tries=2,
             max_seconds=15,
         )
-        self.answered_at: datetime | None = None
-
-    def budget_of(self, headers: Mapping[str, str]) -> str | None:
-        """None; notes the ``Date`` of the answer."""
-        try:
-            self.answered_at = parsedate_to_datetime(headers.get("Date", "")).astimezone(UTC)
-        except ValueError:
-            self.answered_at = None
-        return None
 
 
 class _Seen:

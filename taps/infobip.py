@@ -39,7 +39,6 @@ from taps.webhooks.meta import key_of_content, parse_body
 _PAGE = 50
 _MOST_READS = 1000
 _MINUTE = 60
-_SKEW_SECONDS = 30
 _OVERLAP = timedelta(minutes=5)
 _LATE = timedelta(days=2)
 _SENDER = re.compile(r"(sms|whatsapp|viber|apple):(.+)")
@@ -389,19 +388,13 @@ class TapInfobip(DeliveryTap[InfobipSettings]):
         except OneThreadError as error:
             yield Check("API", False, str(error), "Check api_url and the network.")
             return
-        yield self._clock()
+        yield self.api.check_clock(self.now())
         if self.settings.conversations:
             yield self._may_read_conversations()
         yield from self._webhooks()
         if self.settings.inbox:
             detail = "is emptied by each run, and by every other program that reads it"
             yield Check("inbox", None, detail, "Let one program read it, and forward nothing to it.")
-
-    def _clock(self) -> Check:
-        if self.api.answered_at is None:
-            return Check("clock", None, "Infobip told no time")
-        seconds = abs((self.now() - self.api.answered_at).total_seconds())
-        return Check("clock", seconds <= _SKEW_SECONDS, f"{seconds:.0f} s apart from Infobip's", "Turn NTP on.")
 
     def _may_read_conversations(self) -> Check:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -22,7 +21,6 @@ class InfobipSession(HttpSession):
     def __init__(self, api_url: str, api_key: SecretStr) -> None:
         headers = {"Authorization": f"App {api_key.get_secret_value()}", "Accept": "application/json"}
         super().__init__("Infobip", api_url, headers=headers, secrets=[api_key])
-        self.answered_at: datetime | None = None
 
     def error_code(self, body: Any) -> str | None:
         """``messageId`` of the service exception, or the newer ``errorCode``."""
@@ -32,15 +30,6 @@ class InfobipSession(HttpSession):
         exception = error.get("serviceException") if isinstance(error, dict) else None
         code = exception.get("messageId") if isinstance(exception, dict) else body.get("errorCode")
         return None if code is None else str(code)
-
-    def budget_of(self, headers: Mapping[str, str]) -> str | None:
-        """Infobip tells no budget. Keeps its clock."""
-        try:
-            moment = parsedate_to_datetime(headers.get("Date", ""))
-            self.answered_at = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-        except (ValueError, TypeError):
-            self.answered_at = None
-        return None
 
     def fetch_object(self, path: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The JSON object that ``GET path`` answers."""

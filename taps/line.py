@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
@@ -42,7 +41,6 @@ from taps.webhooks.items import Item
 
 _AHEAD_STATELESS = timedelta(minutes=2)
 _AHEAD_ASSERTED = timedelta(days=1)
-_LARGEST_SKEW = timedelta(minutes=5)
 
 
 class LineSettings(DeliverySettings):
@@ -94,23 +92,13 @@ class LineSession(HttpSession):
     """Calls LINE's API. An OAuth refusal is a 400; nothing in the answers' headers tells of a budget.
 
     Attributes:
-        answered_at: LINE's clock at the last answer.
         refused_token: whether the last refusal was about the access token.
     """
 
     def __init__(self, base_url: str, secrets: Sequence[SecretStr], bearer: AuthBase | None = None) -> None:
         super().__init__("LINE", base_url, secrets=secrets)
         self._session.auth = bearer
-        self.answered_at: datetime | None = None
         self.refused_token = False
-
-    def budget_of(self, headers: Mapping[str, str]) -> str | None:
-        """None, but LINE's clock is looked at."""
-        try:
-            self.answered_at = parsedate_to_datetime(headers.get("Date", ""))
-        except ValueError:
-            self.answered_at = None
-        return None
 
     def check_answer(self, endpoint: str, body: Any) -> None:
         """A file that is being prepared is asked for again; one that could not be never comes."""
@@ -331,7 +319,7 @@ class TapLine(DeliveryTap[LineSettings]):
                 "access token", ok=False, detail=str(error), fix="check the token, or the channel's id and secret"
             )
             return
-        yield self._check_clock()
+        yield self._api.check_clock()
         yield Check(
             "redelivery",
             ok=None,
@@ -366,11 +354,3 @@ class TapLine(DeliveryTap[LineSettings]):
                 "webhook", ok=False, detail="the address is set, but not in use", fix="switch on `Use webhook`"
             )
         return Check("webhook", ok=True, detail=f"LINE calls {endpoint}")
-
-    def _check_clock(self) -> Check:
-        if self._api.answered_at is None:
-            return Check("clock", ok=None, detail="LINE's answer has no date")
-        skew = abs(datetime.now(UTC) - self._api.answered_at)
-        return Check(
-            "clock", ok=skew < _LARGEST_SKEW, detail=f"{skew.seconds} s from LINE's", fix="set the clock by NTP"
-        )

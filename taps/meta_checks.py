@@ -18,7 +18,6 @@ from mappings.fields import object_of
 from taps.base import Check
 from taps.meta_graph import GraphSession
 
-SKEW = timedelta(minutes=1)
 _SOON = timedelta(days=7)
 
 
@@ -48,14 +47,6 @@ def check_token(
         missing = sorted(set(scopes) - {str(one) for one in granted})
         detail = f"missing: {', '.join(missing)}" if missing else "granted: all that are needed"
         yield Check("permissions", ok=not missing, detail=detail, fix="grant them to the token" if missing else "")
-
-
-def check_clock(session: GraphSession, now: datetime) -> Iterator[Check]:
-    """How far this machine's clock is from Meta's, by the ``Date`` of the last answer."""
-    if session.answered_at is not None:
-        skew = abs(now - session.answered_at)
-        detail = f"{skew.total_seconds():.0f} s apart from {session.platform}'s"
-        yield Check("clock", ok=skew <= SKEW, detail=detail, fix="" if skew <= SKEW else "set the clock (NTP)")
 
 
 def _moment(told: Mapping[str, Any], name: str) -> datetime | None:

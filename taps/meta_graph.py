@@ -13,8 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
@@ -48,7 +47,6 @@ _PROFILES_A_RUN = 100  # names are worth a call each, not a rate limit
 _REFUSED_IN_A_ROW = 3
 # A webhook on its way is not a missed one.
 _SETTLE = timedelta(seconds=60)
-_CLOCK_SKEW = timedelta(minutes=1)
 
 
 class GraphSettings(DeliverySettings):
@@ -93,7 +91,6 @@ class GraphSession(HttpSession):
         self._pause_seconds = 1 / calls_per_second
         self._next_call = 0.0
         self._regain_seconds: float | None = None
-        self.answered_at: datetime | None = None
 
     def fetch_json(self, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """The JSON object that ``GET path`` answers, asked for at most as often as the account allows."""
@@ -109,10 +106,6 @@ class GraphSession(HttpSession):
 
     def budget_of(self, headers: Mapping[str, str]) -> str | None:
         """The highest share of the hour's calls, from the usage headers; keeps what else the headers tell."""
-        try:
-            self.answered_at = parsedate_to_datetime(headers.get("Date", "")).astimezone(UTC)
-        except (TypeError, ValueError):
-            self.answered_at = None
         usages = [_json(headers.get("X-App-Usage")), _json(headers.get("X-Page-Usage"))]
         for rows in _json(headers.get("X-Business-Use-Case-Usage")).values():
             usages += [one for one in (rows if isinstance(rows, list) else []) if isinstance(one, dict)]
@@ -357,11 +350,7 @@ class GraphTap(DeliveryTap[SettingsModel]):
 
     def _checks_online(self) -> Iterator[Check]:
         yield from self.check_account()
-        answered_at = self.graph.answered_at
-        if answered_at is not None:
-            skew = abs(self.now() - answered_at)
-            detail = f"{skew.total_seconds():.0f} s apart from {self.display}'s"
-            yield Check("clock", ok=skew <= _CLOCK_SKEW, detail=detail, fix="set this machine's clock (NTP)")
+        yield self.graph.check_clock(self.now())
         answer = self.graph.fetch_json(f"{self.node}/subscribed_apps")
         rows = objects_of(answer, "data", f"{self.display} subscriptions")
         told = {str(name) for row in rows for name in row.get("subscribed_fields") or []}

@@ -7,7 +7,7 @@ A reply to an old message changes nothing in the history but the count at its pa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -49,7 +49,6 @@ _TYPES = {"public_channel": "channels", "private_channel": "groups", "im": "im",
 """What ``users.conversations`` calls a type of conversation -> the first word of the scopes that read it."""
 _MESSAGES = ("message", "message_changed", "message_deleted")
 _SPEAKING = ("message", "message_changed", "reaction_added", "reaction_removed")
-_SKEW = timedelta(minutes=1)
 
 
 class SlackSettings(DeliverySettings):
@@ -402,13 +401,7 @@ class TapSlack(DeliveryTap[SlackSettings]):
         yield Check("Web API", ok=True, detail="it answers")
         yield Check("access token", ok=True, detail=f"good for workspace {answer.get('team_id')}; {self._lifetime()}")
         yield from self._check_scopes()
-        skew = self.api.clock_skew
-        if skew is not None:
-            seconds = skew.total_seconds()
-            yield Check(
-                "clock", ok=abs(skew) < _SKEW, detail=f"differs from Slack's by {seconds:.0f} s",
-                fix="set the clock: signed deliveries are refused beyond five minutes",
-            )  # fmt: skip
+        yield self.api.check_clock()
         yield Check(
             "events", ok=None, detail="Slack does not tell which address and events are subscribed",
             fix="api.slack.com/apps, Event Subscriptions",

@@ -9,8 +9,7 @@ java-slack-sdk @86ff7ca (error codes), read 2026-11, documented.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import SecretStr
@@ -74,7 +73,6 @@ class SlackSession(HttpSession):
         self._renew = renew
         self.calls = 0
         self.scopes: frozenset[str] | None = None
-        self.clock_skew: timedelta | None = None
 
     def call(self, method: str, **arguments: Any) -> dict[str, Any]:
         """The answer of a reading method; arguments that are ``None`` are left out.
@@ -177,15 +175,11 @@ class SlackSession(HttpSession):
         return code if isinstance(code, str) and len(code) < 100 else None
 
     def budget_of(self, headers: Mapping[str, str]) -> str | None:
-        """``None``: Slack does not tell what is left. Keeps the token's scopes and the difference of the clocks."""
+        """``None``: Slack does not tell what is left. Keeps the token's scopes."""
         self.calls += 1
         scopes = headers.get("X-OAuth-Scopes")
         if scopes is not None:
             self.scopes = frozenset(one.strip() for one in scopes.split(",") if one.strip())
-        try:
-            self.clock_skew = datetime.now(UTC) - parsedate_to_datetime(headers["Date"])
-        except (KeyError, ValueError, TypeError):
-            self.clock_skew = None
         return None
 
     def _get(self, method: str, arguments: Mapping[str, Any], token: SecretStr) -> dict[str, Any]:

@@ -57,7 +57,6 @@ _PAGE = 100
 # While following; a shorter wait is made three seconds by Telegram, a longer one would keep the pipe silent.
 _LONG_POLL_SECONDS = 3
 _LARGEST_FILE_BYTES = 20 * 1000 * 1000
-_SKEW = timedelta(minutes=5)
 _RECENT = timedelta(hours=24)
 
 
@@ -313,10 +312,7 @@ class TapTelegram(DeliveryTap[TelegramSettings]):
         except (RateLimitedError, UnavailableError, RejectedError, PayloadError, SettingsError) as error:
             yield Check("Bot API", ok=False, detail=str(error), fix="check api_url and the network")
             return
-        if self.api.answered_at is not None:
-            skew = abs(self.now() - self.api.answered_at)
-            detail = f"{skew.total_seconds():.0f} s apart from Telegram's"
-            yield Check("clock", ok=skew <= _SKEW, detail=detail, fix="" if skew <= _SKEW else "set the clock (NTP)")
+        yield self.api.check_clock(self.now())
 
     def _check_updates(self, webhook: Mapping[str, Any]) -> Iterator[Check]:
         """Whether updates go where `mode` says."""

@@ -7,9 +7,6 @@ github.com/tdlib/telegram-bot-api @01a3679 telegram-bot-api/Client.cpp for the t
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pydantic import SecretStr
@@ -29,7 +26,6 @@ class BotSession(HttpSession):
     def __init__(self, base_url: str, token: SecretStr) -> None:
         _keep_tokens_out_of_the_log()
         super().__init__("Telegram", f"{base_url.rstrip('/')}/bot{token.get_secret_value()}", secrets=[token])
-        self.answered_at: datetime | None = None
 
     def ask(self, method: str, **parameters: Any) -> Any:
         """The ``result`` of a method that changes nothing."""
@@ -59,14 +55,6 @@ class BotSession(HttpSession):
             if isinstance(wait, int) and not isinstance(wait, bool):
                 retry_after = float(wait)
         return super().classify(endpoint, status, body, retry_after)
-
-    def budget_of(self, headers: Mapping[str, str]) -> str | None:
-        """Telegram tells no budget; the time of its answer is noted."""
-        try:
-            self.answered_at = parsedate_to_datetime(headers.get("Date", "")).astimezone(UTC)
-        except ValueError:
-            self.answered_at = None
-        return None
 
 
 def _conflict(endpoint: str, description: str) -> SettingsError:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -57,7 +56,6 @@ _CREDENTIAL_CODES = TOKEN_CODES | {
 _WAIT_SECONDS = 600
 """How long to leave a platform alone that says "too many calls" without saying until when (assumed)."""
 
-_SKEW = timedelta(minutes=2)
 _ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
 
 
@@ -86,7 +84,6 @@ class TencentSession(HttpSession):
         secrets: Iterable[SecretStr],
     ) -> None:
         super().__init__(platform, base_url, secrets=secrets)
-        self.server_time: datetime | None = None
         self._tokens = tokens
         self._name = name
         self._fetch_for = fetch
@@ -159,26 +156,6 @@ class TencentSession(HttpSession):
             ours = f"; it sees us at {found.group()}, is that address on the account's list?" if found else ""
             return CredentialsError(f"{what}; check id, secret and permissions{ours}")
         return RejectedError(f"{what}; this request will not succeed unchanged", code=code)
-
-    def budget_of(self, headers: Mapping[str, str]) -> str | None:
-        """Nothing: neither platform tells what is left of its limits. The server's clock is noted on the way."""
-        try:
-            self.server_time = parsedate_to_datetime(headers.get("Date", ""))
-        except ValueError:
-            self.server_time = None
-        return None
-
-    def check_clock(self) -> Check:
-        """Whether this computer's clock is that of the platform; asked after a call."""
-        if self.server_time is None or self.server_time.tzinfo is None:
-            return Check("clock", ok=None, detail=f"{self.platform} did not say what time it is")
-        ahead = datetime.now(UTC) - self.server_time
-        return Check(
-            "clock",
-            ok=abs(ahead) < _SKEW,
-            detail=f"{abs(ahead).total_seconds():.0f} s apart from {self.platform}",
-            fix="set this computer's clock (NTP): deliveries whose signed time is five minutes off are refused",
-        )
 
 
 class _TokenRefusedError(CredentialsError):

@@ -25,7 +25,6 @@ from mappings.from_twilio import (
     TwilioContext,
     is_waiting,
     moment_of_row,
-    moment_of_twilio,
     our_address_of_row,
     records_from_twilio,
 )
@@ -43,7 +42,6 @@ _VERSION = "2010-04-01"
 _SETTLE = timedelta(seconds=60)
 _DEEP_EVERY = timedelta(days=1)
 _MEDIA_HOSTS = frozenset({".twiliocdn.com", "s3-external-1.amazonaws.com"})
-_SKEW_SECONDS = 30
 
 
 class TwilioSettings(DeliverySettings):
@@ -117,19 +115,13 @@ class TwilioSettings(DeliverySettings):
 class TwilioSession(HttpSession):
     """Reads Twilio's REST API, whose errors are ``{"code": 20003, "message": ..., "status": 401}``."""
 
-    answered_at: datetime | None = None
-
     def error_code(self, body: Any) -> str | None:
         """The top-level ``code``."""
         code = body.get("code") if isinstance(body, dict) else None
         return None if code is None else str(code)
 
     def budget_of(self, headers: Mapping[str, str]) -> str | None:
-        """Twilio limits requests at one time, not per hour. Keeps Twilio's clock, too."""
-        try:
-            self.answered_at = moment_of_twilio(headers, ("Date",), "Twilio")
-        except MissingFieldError:
-            self.answered_at = None
+        """Twilio limits requests at one time, not per hour."""
         running = headers.get("Twilio-Concurrent-Requests")
         return None if running is None else f"{running} requests of the account at the same time"
 
@@ -374,15 +366,8 @@ class TapTwilio(DeliveryTap[TwilioSettings]):
         status = optional_text_of(account, "status", "Twilio account")
         kind = optional_text_of(account, "type", "Twilio account") or "unknown"
         yield Check("account", status == "active", f"{status}, type {kind}", "Open the Twilio Console.")
-        yield self._clock()
+        yield self._api.check_clock(self.now())
         yield from self._numbers()
-
-    def _clock(self) -> Check:
-        answered_at = self._api.answered_at
-        if answered_at is None:
-            return Check("clock", None, "Twilio told no time")
-        seconds = abs((self.now() - answered_at).total_seconds())
-        return Check("clock", seconds <= _SKEW_SECONDS, f"{seconds:.0f} s apart from Twilio's", "Turn NTP on.")
 
     def _numbers(self) -> Iterator[Check]:
         """Where each phone number of the account posts what it receives."""

@@ -10,8 +10,7 @@ Source of the calls: developers.viber.com/docs/api/rest-bot-api (get account inf
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,7 +36,6 @@ from taps.webhooks.items import Item
 _CREDENTIALS = frozenset({2, 7, 9, 15})  # wrong token, blocked, suspended, not authorized
 _TOO_MANY = 12
 _WANTED_EVENTS = ("delivered", "seen", "failed", "subscribed", "unsubscribed", "conversation_started")
-_LARGEST_SKEW = timedelta(minutes=5)
 
 
 class ViberSettings(DeliverySettings):
@@ -65,24 +63,11 @@ class ViberSettings(DeliverySettings):
 
 
 class ViberSession(HttpSession):
-    """Calls Viber's API, which answers 200 to everything.
-
-    Attributes:
-        answered_at: Viber's clock at the last answer.
-    """
+    """Calls Viber's API, which answers 200 to everything."""
 
     def __init__(self, base_url: str, token: SecretStr) -> None:
         headers = {"X-Viber-Auth-Token": token.get_secret_value()}
         super().__init__("Viber", base_url, headers=headers, secrets=[token])
-        self.answered_at: datetime | None = None
-
-    def budget_of(self, headers: Mapping[str, str]) -> str | None:
-        """None, but Viber's clock is looked at."""
-        try:
-            self.answered_at = parsedate_to_datetime(headers.get("Date", ""))
-        except ValueError:
-            self.answered_at = None
-        return None
 
     def check_answer(self, endpoint: str, body: Any) -> None:
         """By the status inside."""
@@ -158,7 +143,7 @@ class TapViber(DeliveryTap[ViberSettings]):
         except (CredentialsError, RateLimitedError, UnavailableError, RejectedError, PayloadError) as error:
             yield Check("auth token", ok=False, detail=str(error), fix="check the bot's token in Viber's admin panel")
             return
-        yield _check_clock(api.answered_at)
+        yield api.check_clock()
 
     def _check_bot(self, bot: Mapping[str, Any]) -> Check:
         bot_id = text_of(bot, "id", "Viber bot")
@@ -179,11 +164,3 @@ class TapViber(DeliveryTap[ViberSettings]):
             detail = f"not subscribed: {', '.join(missing)}" if missing else "all are subscribed"
             fix = "call set_webhook again without event_types" if missing else ""
             yield Check("events", ok=not missing, detail=detail, fix=fix)
-
-
-def _check_clock(answered_at: datetime | None) -> Check:
-    if answered_at is None:
-        return Check("clock", ok=None, detail="Viber's answer has no date")
-    skew = abs(datetime.now(UTC) - answered_at)
-    detail = f"{skew.total_seconds():.0f} s from Viber's"
-    return Check("clock", ok=skew < _LARGEST_SKEW, detail=detail, fix="set the clock by NTP")

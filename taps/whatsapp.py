@@ -24,7 +24,7 @@ from mappings.records import Attachment, Message, Record
 from stores.media import MediaRequest
 from taps.base import Check
 from taps.deliveries import DeliverySettings, DeliveryTap
-from taps.meta_checks import check_clock, check_token
+from taps.meta_checks import check_token
 from taps.meta_graph import GraphSession
 from taps.webhooks import whatsapp
 from taps.webhooks.items import Item
@@ -153,7 +153,7 @@ class TapWhatsApp(DeliveryTap[WhatsAppSettings]):
         try:
             yield from check_token(self.graph, self._token, self.now(), _SCOPES)
             yield from self._check_number()
-            yield from check_clock(self.graph, self.now())
+            yield self.graph.check_clock(self.now())
             yield from self._check_webhook()
         except CredentialsError as error:
             yield Check("access token", ok=False, detail=str(error), fix="make a new token and set access_token")

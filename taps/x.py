@@ -57,7 +57,6 @@ _MENTIONS = {
 # A webhook on its way is not a missed one.
 _SETTLE = timedelta(seconds=60)
 _KEPT_DAYS = 30
-_SKEW = timedelta(minutes=1)
 _TON = re.compile(r"https://ton\.(?:twitter|x)\.com/.*/dm/([0-9]+)/([0-9]+)/([A-Za-z0-9_.-]+)")
 _OPEN_HOSTS = frozenset({"pbs.twimg.com", "video.twimg.com"})
 _WANTED = ("dm.received", "dm.sent")
@@ -410,7 +409,7 @@ class TapX(DeliveryTap[XSettings]):
             else:
                 name = optional_text_of(me, "username", "X users/me") or "?"
                 yield Check("access token", True, f"good for @{name} (user id {account}); {self._lifetime()}")
-                yield self._clock()
+                yield self.api.check_clock()
                 yield self._may_read()
         yield Check("encrypted chats", None, "X gives no API for them (XChat): what customers write there stays unseen")
         yield from self._check_webhook(account)
@@ -422,12 +421,6 @@ class TapX(DeliveryTap[XSettings]):
         if status is None or status.expires_at is None:
             return "refreshed when X refuses it"
         return f"valid until {status.expires_at:%Y-%m-%d %H:%M} UTC, then refreshed"
-
-    def _clock(self) -> Check:
-        skew = self.api.clock_skew
-        if skew is None:
-            return Check("clock", None, "X told no time")
-        return Check("clock", abs(skew) <= _SKEW, f"{abs(skew.total_seconds()):.0f} s apart from X's", "Turn NTP on.")
 
     def _may_read(self) -> Check:
         """One of the 15 reads: nothing else tells what the token may do."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pydantic import SecretStr
@@ -51,7 +50,6 @@ class XSession(HttpSession):
         self._token = token
         self._renew = renew
         self._resets_at: datetime | None = None
-        self.clock_skew: timedelta | None = None
 
     def get(self, path: str, **parameters: Any) -> dict[str, Any]:
         """The answer of ``GET path``. ``__`` in a parameter's name is a dot; those that are ``None`` are left out.
@@ -82,11 +80,7 @@ class XSession(HttpSession):
             raise self.classify(endpoint, status, first, None)
 
     def budget_of(self, headers: Mapping[str, str]) -> str | None:
-        """E.g. ``13 of 15 reads until 14:45:00 UTC``. Keeps X's clock, too."""
-        try:
-            self.clock_skew = datetime.now(UTC) - parsedate_to_datetime(headers["Date"])
-        except (KeyError, ValueError, TypeError):
-            self.clock_skew = None
+        """E.g. ``13 of 15 reads until 14:45:00 UTC``."""
         limit, remaining, reset = (headers.get(f"x-rate-limit-{name}") for name in ("limit", "remaining", "reset"))
         self._resets_at = None
         if reset is not None and reset.isdecimal() and len(reset) <= 10:

@@ -484,7 +484,7 @@ def test_the_doctor_tells_whether_line_calls_us(
 def test_the_doctor_tells_of_a_clock_that_is_wrong(
     make_tap: Make, app: LineApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taps.line._LARGEST_SKEW", timedelta(seconds=-1))
+    monkeypatch.setattr("taps.base.CLOCK_SKEW", timedelta(seconds=-1))
     assert checks(make_tap())["clock"].ok is False
 
 

@@ -245,7 +245,7 @@ def test_an_answer_of_200_that_is_none_is_told(make_tap: Make, app: ViberApp, bo
 
 
 def test_the_doctor_tells_of_a_clock_that_is_wrong(make_tap: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taps.viber._LARGEST_SKEW", timedelta(seconds=-1))
+    monkeypatch.setattr("taps.base.CLOCK_SKEW", timedelta(seconds=-1))
     assert checks(make_tap())["clock"].ok is False
 
 

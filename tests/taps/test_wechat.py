@@ -384,7 +384,7 @@ def test_the_doctor_notices_a_wrong_clock(source: WeChatSource, monkeypatch: pyt
 
     def late(self: TencentSession, headers: Any) -> str | None:
         original(self, headers)
-        self.server_time = datetime.now(UTC) - timedelta(minutes=10)
+        self.answered_at = datetime.now(UTC) - timedelta(minutes=10)
         return None
 
     monkeypatch.setattr(TencentSession, "budget_of", late)
