@@ -22,7 +22,7 @@ class Link(NamedTuple):
     """All evidence between two handles, as far as the order of joining is concerned; sorts strongest first."""
 
     rank: int
-    first_at: str
+    first_at: int
     method: str
     strength: str
 
@@ -32,6 +32,12 @@ class Component(NamedTuple):
 
     clusters: list[frozenset[int]]
     refused: dict[tuple[int, int], str]
+
+
+_DAY = 86_400_000_000
+
+DECIDED = -1
+"""The rank of a link that a person decided: before all evidence."""
 
 
 def strongest_links(edges: Iterable[Edge], linking: Sequence[str]) -> dict[tuple[int, int], Link]:
@@ -49,14 +55,25 @@ def strongest_links(edges: Iterable[Edge], linking: Sequence[str]) -> dict[tuple
     return links
 
 
-def persons_of_component(nodes: Mapping[int, Node], links: Mapping[tuple[int, int], Link], rules: Rules) -> Component:
+def persons_of_component(
+    nodes: Mapping[int, Node],
+    links: Mapping[tuple[int, int], Link],
+    rules: Rules,
+    apart: Collection[tuple[int, int]] = (),
+) -> Component:
     """The persons in one raw component.
 
-    One person, unless that breaks ``max_per_person`` or ``max_handles_per_person``. Then links are taken strongest
-    first, and one that would break a rule is refused (constrained Kruskal).
+    One person, unless that breaks ``max_per_person`` or ``max_handles_per_person``, or joins two handles that a person
+    said are not the same (`apart`). Then links are taken strongest first, decided ones before all, and one that would
+    break a rule is refused (constrained Kruskal). A decided link is refused by `apart` only.
     """
+    apart = [pair for pair in apart if pair[0] in nodes and pair[1] in nodes] if apart else ()
+    if not apart and len(nodes) <= rules.max_handles_per_person:
+        limited = sum(node.kind in rules.limited_kinds for node in nodes.values())
+        if limited <= 1:
+            return Component([frozenset(nodes)], {})
     ids = _exclusive_ids(nodes, links, rules)
-    if _refusal(frozenset(ids.values()), len(nodes), rules) is None:
+    if not apart and _refusal(frozenset(ids.values()), len(nodes), rules) is None:
         return Component([frozenset(nodes)], {})
     cluster_of = {handle_id: frozenset({handle_id}) for handle_id in nodes}
     exclusive = {handle_id: frozenset({ids[handle_id]}) if handle_id in ids else frozenset() for handle_id in nodes}
@@ -66,7 +83,9 @@ def persons_of_component(nodes: Mapping[int, Node], links: Mapping[tuple[int, in
         if a is b:
             continue
         together = exclusive[pair[0]] | exclusive[pair[1]]
-        reason = _refusal(together, len(a) + len(b), rules)
+        reason = "a person said they are not the same" if _parts(apart, a, b) else None
+        if reason is None and links[pair].rank != DECIDED:
+            reason = _refusal(together, len(a) + len(b), rules)
         if reason is not None:
             refused[pair] = reason
             continue
@@ -75,11 +94,63 @@ def persons_of_component(nodes: Mapping[int, Node], links: Mapping[tuple[int, in
     return Component(list(dict.fromkeys(cluster_of.values())), refused)
 
 
+def _parts(apart: Iterable[tuple[int, int]], a: Collection[int], b: Collection[int]) -> bool:
+    return any((one in a and other in b) or (one in b and other in a) for one, other in apart)
+
+
 def joining_order(
     nodes: Mapping[int, Node], links: Mapping[tuple[int, int], Link]
-) -> Callable[[tuple[int, int]], tuple[int, str, list[str]]]:
+) -> Callable[[tuple[int, int]], tuple[int, int, list[str]]]:
     """The sort key of pairs: rank and first time of their evidence, then the handles themselves."""
     return lambda pair: (links[pair].rank, links[pair].first_at, sorted(nodes[handle_id].key for handle_id in pair))
+
+
+def ids_under_all_names(ids: Iterable[int], edges: Iterable[Edge], rules: Rules) -> list[set[int]]:
+    """These ids of one kind and scope, those together of which linking evidence says that one became the other."""
+    known = set(ids)
+    same = [
+        (edge.a, edge.b)
+        for edge in edges
+        if edge.method in SAME_ID_METHODS and edge.strength in rules.linking_strengths and {edge.a, edge.b} <= known
+    ]
+    return connected(known, same)
+
+
+def changes_of_hands(
+    node: Node, history: Iterable[tuple[Edge, int]], others: Mapping[int, Node], rules: Rules
+) -> set[int]:
+    """When a handle (a phone number) got another owner, by the platform's own ids: the times (microseconds).
+
+    An id was seen with it until some day, then for ``recycled`` days or more none, and then another id of that kind
+    and scope. Ids of which the platform said that one became the other count as one.
+
+    Args:
+        node: the handle.
+        history: all evidence of the handle, and of the ids seen with it among each other, with the last time.
+        others: the handles that the history speaks of.
+        rules: for the kinds of ids that tell, and the days.
+    """
+    told = list(history)
+    seen: defaultdict[tuple[str, str | None], dict[int, tuple[int, int]]] = defaultdict(dict)
+    for edge, last_at in told:
+        if node.handle_id not in {edge.a, edge.b} or edge.a == edge.b or edge.strength not in rules.linking_strengths:
+            continue
+        other = others[edge.b if edge.a == node.handle_id else edge.a]
+        if other.kind in rules.of(node.kind).recycled:
+            first, last = seen[_space(other)].get(other.handle_id, (edge.first_at, last_at))
+            seen[_space(other)][other.handle_id] = (min(first, edge.first_at), max(last, last_at))
+    times = set[int]()
+    for (kind, _), ids in seen.items():
+        spans = sorted(
+            (min(ids[one][0] for one in names), max(ids[one][1] for one in names))
+            for names in ids_under_all_names(ids, (edge for edge, _ in told), rules)
+        )
+        idle, until = rules.of(node.kind).recycled[kind] * _DAY, spans[0][1]
+        for first, last in spans[1:]:
+            if first - until >= idle:
+                times.add(first)
+            until = max(until, last)
+    return times
 
 
 _ExclusiveId = tuple[str, str | None, int]
@@ -88,15 +159,24 @@ _ExclusiveId = tuple[str, str | None, int]
 def _exclusive_ids(
     nodes: Mapping[int, Node], links: Mapping[tuple[int, int], Link], rules: Rules
 ) -> dict[int, _ExclusiveId]:
-    """Of each handle whose kind is limited per person: kind, scope and which id it is under all its names."""
-    limited = {handle_id for handle_id, node in nodes.items() if rules.of(node.kind).max_per_person is not None}
+    """Of each handle whose kind is limited per person: kind, scope and which id it is under all its names.
+
+    Two ids are one when the platform or the CRM renamed one to the other, and when a person said so.
+    """
+    limited = {handle_id for handle_id, node in nodes.items() if node.kind in rules.limited_kinds}
+    if len(limited) < 2:
+        return {handle_id: (*_space(nodes[handle_id]), handle_id) for handle_id in limited}
+    decided = [pair for pair, link in links.items() if link.rank == DECIDED]
     same = [
         pair
         for pair, link in links.items()
         if link.rank == 0 and limited.issuperset(pair) and _space(nodes[pair[0]]) == _space(nodes[pair[1]])
     ]
+    looked_at = limited.union(*decided) if decided else limited
     return {
-        handle_id: (*_space(nodes[handle_id]), min(names)) for names in connected(limited, same) for handle_id in names
+        handle_id: (*_space(nodes[handle_id]), min(names))
+        for names in connected(looked_at, [*same, *decided])
+        for handle_id in names & limited
     }
 
 
@@ -174,6 +254,8 @@ def hold_ids(
             held[node.person_id].append(handle_id)
 
     def strongest(cluster: Collection[int]) -> int:
+        if len(cluster) == 1:
+            return next(iter(cluster))
         rank = min(rules.of(nodes[handle_id].kind).anchor_rank for handle_id in cluster)
         best = [handle_id for handle_id in cluster if rules.of(nodes[handle_id].kind).anchor_rank == rank]
         return best[0] if len(best) == 1 else min(best, key=lambda handle_id: nodes[handle_id].key)
@@ -255,6 +337,10 @@ def _why_merge(
     after: Mapping[int, str | None],
     links: Mapping[tuple[int, int], Link],
 ) -> str:
+    if any(
+        link.rank == DECIDED and after[pair[0]] == into for pair, link in links.items() if not moved.isdisjoint(pair)
+    ):
+        return "a person said they are the same"
     bridges = [
         pair
         for pair in links

@@ -7,77 +7,105 @@ the graph that a batch has touched, always with all the evidence there, so that 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import uuid6
 
-from identity.partition import Link, changes_between, connected, hold_ids, persons_of_component, strongest_links
+from identity.partition import (
+    DECIDED,
+    SAME_ID_METHODS,
+    Link,
+    changes_between,
+    changes_of_hands,
+    connected,
+    hold_ids,
+    ids_under_all_names,
+    persons_of_component,
+    strongest_links,
+)
 from identity.rules import Rules
 from mappings.contact_points import clean_name
 from mappings.errors import MissingFieldError, SettingsError
 from mappings.ids import handle_key
 from mappings.records import Consent, Contact, Evidence, Handle, Message, MessageChange, Profile, Record, Reply
-from stores.graph import Edge, EvidenceKey, Graph, Node, Touched, merged_handles, time_text
+from stores.graph import (
+    FORMER,
+    Edge,
+    EvidenceKey,
+    Graph,
+    Node,
+    Seen,
+    Touched,
+    Unit,
+    ident_of,
+    merged_handles,
+    ordered,
+    time_number,
+)
+
+DecisionKind = Literal["same", "different", "shared", "private", "recycled"]
 
 _STATIC = frozenset({"role", "blocked", "invalid"})
 _REBUILD_CHUNK = 1000
 
 
 class Sighting(NamedTuple):
-    """What one record says: these handles were seen (together) at that time."""
+    """What one record says: these handles were seen (together) at that time (microseconds since 1970)."""
 
     handles: Sequence[Handle]
     method: str
     strength: str
-    seen_at: str
+    seen_at: int
 
 
 def sighting_of(record: Record) -> Sighting | None:
     """The evidence in a record; ``None`` for one that gives none (a contact is evidence of another kind)."""
     match record:
         case Message():
-            return Sighting(record.handles, "message", "verified", time_text(record.sent_at))
+            return Sighting(record.handles, "message", "verified", time_number(record.sent_at))
         case MessageChange():
-            return Sighting(record.handles, "message", "verified", time_text(record.changed_at))
+            return Sighting(record.handles, "message", "verified", time_number(record.changed_at))
         case Consent():
-            return Sighting([record.handle], "consent", "verified", time_text(record.decided_at))
+            return Sighting([record.handle], "consent", "verified", time_number(record.decided_at))
         case Evidence():
-            return Sighting(record.handles, record.method, record.strength, time_text(record.observed_at))
+            return Sighting(record.handles, record.method, record.strength, time_number(record.observed_at))
         case _:
             return None
 
 
-def profile_of(record: Record) -> Profile | None:
-    """What a record says of the person behind its first handle, when the platform itself says so."""
+def profile_of(record: Record) -> tuple[str | None, str | None]:
+    """The name and locale of the person behind a record's first handle, when the platform itself says so."""
     match record:
         case Message(direction="inbound", author_kind="customer"):
-            profile = record.profile or Profile()
-            return profile if profile.name else profile.model_copy(update={"name": record.author_name})
-        case Evidence(strength="verified"):
-            return record.profile
+            profile = record.profile
+            if profile is None:
+                return record.author_name, None
+            return profile.name or record.author_name, profile.locale
+        case Evidence(strength="verified", profile=Profile(name=name, locale=locale)):
+            return name, locale
         case _:
-            return None
+            return None, None
 
 
-def pairs_of(sighting: Sighting, rules: Rules) -> list[tuple[Handle, Handle]]:
-    """The pairs that a sighting puts together; a handle that is in none is paired with itself.
+def pairs_of(sighting: Sighting, rules: Rules) -> list[tuple[int, int]]:
+    """The pairs that a sighting puts together, by their places; a handle that is in none is paired with itself.
 
     A bulk record links nothing. Two handles of one kind and scope on one message are two people (a mail to both), not
     one person with two addresses.
     """
-    handles = list(dict.fromkeys(sighting.handles))
+    handles = [ident_of(handle) for handle in sighting.handles]
+    places = [place for place, ident in enumerate(handles) if ident not in handles[:place]]
     pairs = [
-        (a, b)
-        for a, b in combinations(handles, 2)
-        if sighting.method != "message" or (a.kind, a.scope) != (b.kind, b.scope)
+        (a, b) for a, b in combinations(places, 2) if sighting.method != "message" or handles[a][:2] != handles[b][:2]
     ]
-    if len(handles) > rules.max_handles_per_record:
+    if len(places) > rules.max_handles_per_record:
         pairs = []
-    paired = {handle for pair in pairs for handle in pair}
-    return [*pairs, *((handle, handle) for handle in handles if handle not in paired)]
+    paired = {place for pair in pairs for place in pair}
+    return [*pairs, *((place, place) for place in places if place not in paired)]
 
 
 @dataclass(slots=True)
@@ -105,15 +133,8 @@ class Resolver:
 
         Takes time and one transaction in proportion to the graph. Ids stay, except where persons split or merge.
         """
-        with self._graph.transaction():
-            self._followed = True
-            if self._graph.setting("rules") == self._digest:
-                return False
-            self._graph.save_setting("rules", self._digest)
-            self._for_all_handles(self._judge)
-            self._for_all_handles(lambda ids: self._recount(ids, ids))
-            self._for_all_handles(lambda ids: self._decide(set(ids), "the rules changed"))
-            return True
+        with self._graph.transaction() as unit:
+            return self._follow_rules(unit)
 
     def resolve(self, records: Sequence[Record]) -> list[str | None]:
         """The person of each record, after all of them were taken into the graph in one transaction.
@@ -123,105 +144,265 @@ class Resolver:
         Raises:
             SettingsError: another process has rebuilt the graph with other rules since `follow_rules`.
         """
-        with self._graph.transaction():
-            if not self._followed:
-                self.follow_rules()
-            if self._graph.setting("rules") != self._digest:
-                msg = "the identity graph follows other rules than this run; start it again with the same rules_file"
-                raise SettingsError(msg)
-            ids = self._graph.save_handles(_handles_in(records), self._rules.link_of)
-            touched = self._save(records, ids)
-            self._update(touched)
+        with self._graph.transaction() as unit:
+            self._check_rules(unit)
+            heads, touched = self._save(unit, records)
+            self._update(unit, touched, None)
             self.tally.records += len(records)
-            nodes = self._graph.nodes({ids[handle] for record in records for handle in _first_handle(record)})
-            return [self._person_of(record, ids, nodes) for record in records]
+            unit.flush()
+            return [self._person_of(record, head) for record, head in zip(records, heads, strict=True)]
 
-    def _save(self, records: Sequence[Record], ids: Mapping[Handle, int]) -> Touched:
-        touched = Touched()
-        seen: dict[EvidenceKey, tuple[str, str]] = {}
-        observed: dict[tuple[int, str], tuple[str, str]] = {}
-        contacts: list[Contact] = []
-        for record in records:
-            if isinstance(record, Contact):
-                contacts.append(record)
-            if (sighting := sighting_of(record)) is None:
+    def decide(
+        self,
+        kind: DecisionKind,
+        handles: Sequence[Handle],
+        *,
+        actor: str,
+        reason: str | None = None,
+        since: datetime | None = None,
+    ) -> int:
+        """Keep what a person said, and follow it; the decision's number, by which it can be taken back.
+
+        Args:
+            kind: ``same`` and ``different`` speak of two handles; ``shared`` (several people use it), ``private``
+                (it is one person's, however many it is seen with) and ``recycled`` of one.
+            handles: what the decision speaks of.
+            actor: who said so.
+            reason: in their words, for whoever asks later.
+            since: when a recycled handle got its new owner.
+
+        Raises:
+            SettingsError: the number of handles does not fit, `since` is missing, or the graph follows other rules.
+        """
+        needed = 2 if kind in {"same", "different"} else 1
+        if len(set(map(ident_of, handles))) != needed or (kind == "recycled") != (since is not None):
+            msg = f"a decision {kind!r} needs {needed} handle(s)" + (" and since when" if kind == "recycled" else "")
+            raise SettingsError(msg)
+        with self._graph.transaction() as unit:
+            self._check_rules(unit)
+            nodes = unit.handles(map(ident_of, handles), self._rules.link_of)
+            a, *rest = (nodes[ident_of(handle)].handle_id for handle in handles)
+            number = unit.save_decision(kind, a, rest[0] if rest else None, since=since, actor=actor, reason=reason)
+            touched = Touched(handle_ids={a, *rest}, withdrawn={a, *rest})
+            self._update(unit, touched, f"{actor} said: {kind}")
+            return number
+
+    def undo(self, decision_id: int, *, actor: str) -> bool:
+        """Take a decision back; everybody is as if it had never been. Whether there was one to take back."""
+        with self._graph.transaction() as unit:
+            self._check_rules(unit)
+            taken = unit.revoke_decision(decision_id, actor)
+            if taken is None:
+                return False
+            handle_ids = {handle_id for handle_id in taken[:2] if isinstance(handle_id, int)}
+            self._update(unit, Touched(set(handle_ids), set(handle_ids)), f"{actor} took back: {taken[2]}")
+            return True
+
+    def _check_rules(self, unit: Unit) -> None:
+        if not self._followed:
+            self._follow_rules(unit)
+        if self._graph.setting("rules") != self._digest:
+            msg = "the identity graph follows other rules than this run; start it again with the same rules_file"
+            raise SettingsError(msg)
+
+    def _follow_rules(self, unit: Unit) -> bool:
+        self._followed = True
+        if self._graph.setting("rules") == self._digest:
+            return False
+        self._graph.save_setting("rules", self._digest)
+        for action in (
+            lambda ids: self._judge(unit, ids),
+            lambda ids: self._cut(unit, ids),
+            lambda ids: self._recount(unit, ids, ids),
+            lambda ids: self._decide(unit, set(ids), "the rules changed"),
+        ):
+            last = 0
+            while chunk := unit.handle_ids_after(last, _REBUILD_CHUNK):
+                action(chunk)
+                last = chunk[-1]
+        return True
+
+    def _save(self, unit: Unit, records: Sequence[Record]) -> tuple[list[Node | None], Touched]:
+        """Take the records into the graph; the handle whose person each record belongs to, and what was touched."""
+        touched, renamed_ids = Touched(), set[int]()
+        found: list[Seen | None] = [None] * len(records)
+        sightings = [sighting_of(record) for record in records]
+        self._look_up(unit, sightings, found)
+        linking = self._rules.linking_strengths
+        for record, sighting, seen in zip(records, sightings, found, strict=True):
+            if sighting is None or seen is None:
                 continue
-            for a, b in pairs_of(sighting, self._rules):
-                pair = min(ids[a], ids[b]), max(ids[a], ids[b])
-                key = (*pair, sighting.method, sighting.strength)
-                first_at, last_at = seen.get(key, (sighting.seen_at, sighting.seen_at))
-                seen[key] = (min(first_at, sighting.seen_at), max(last_at, sighting.seen_at))
-            profile = profile_of(record)
-            if profile is not None and sighting.handles:
-                subject = ids[sighting.handles[0]]
-                for field, value in (("name", clean_name(profile.name)), ("locale", profile.locale)):
-                    if value:
-                        said = (sighting.seen_at, value)
-                        observed[subject, field] = max(observed.get((subject, field), said), said)
-        for handle_id, other_id, _, strength in self._graph.save_evidence(seen):
-            if strength in self._rules.linking_strengths:
-                touched.handle_ids.update((handle_id, other_id))
-        touched.renamed |= self._graph.observe(observed)
-        for contact in contacts:
-            bulk = len(contact.handles) > self._rules.max_handles_per_record
-            more = self._graph.save_contact(contact, ids, contact.handles[:1] if bulk else contact.handles)
-            touched.handle_ids |= more.handle_ids
-            touched.withdrawn |= more.withdrawn
-            touched.renamed |= more.renamed
-        return touched
+            for piece in seen.pieces:
+                if unit.see(piece, sighting.seen_at) and sighting.strength in linking:
+                    touched.handle_ids.update(piece.key[:2])
+                    if sighting.method in SAME_ID_METHODS:
+                        renamed_ids.update(piece.key[:2])
+            name, locale = profile_of(record)
+            if name and (name := clean_name(name)) and unit.observe(seen.nodes[0], "name", sighting.seen_at, name):
+                touched.renamed.add(seen.nodes[0].handle_id)
+            if locale and unit.observe(seen.nodes[0], "locale", sighting.seen_at, locale):
+                touched.renamed.add(seen.nodes[0].handle_id)
+        for edge in unit.edges(renamed_ids):  # whoever counts them must count again
+            touched.handle_ids |= {edge.a, edge.b}
+            touched.withdrawn |= {edge.a, edge.b}
+        # That a handle was seen again later tells nothing new, unless it changed hands.
+        touched.handle_ids |= unit.with_cuts(unit.seen_again())
+        heads: list[Node | None] = [
+            seen.nodes[0] if seen is not None and not isinstance(record, Evidence) else None
+            for record, seen in zip(records, found, strict=True)
+        ]
+        for place, record in enumerate(records):
+            if isinstance(record, Contact):
+                heads[place] = self._save_contact(unit, record, touched)
+        return heads, touched
 
-    def _update(self, touched: Touched) -> None:
+    def _look_up(self, unit: Unit, sightings: Sequence[Sighting | None], found: list[Seen | None]) -> None:
+        """Find the handles and the evidence of each sighting: remembered, stored or new."""
+        missed: dict[tuple[Any, ...], Sighting] = {}
+        keys: list[tuple[Any, ...] | None] = []
+        for place, sighting in enumerate(sightings):
+            if sighting is None or not sighting.handles:
+                keys.append(None)
+                continue
+            parts = [part for handle in sighting.handles for part in (handle.kind, handle.scope, handle.value)]
+            key = (sighting.method, sighting.strength, *parts)
+            keys.append(key)
+            found[place] = unit.remembered(key)
+            if found[place] is None:
+                missed[key] = sighting
+        if not missed:
+            return
+        idents = {ident_of(handle) for sighting in missed.values() for handle in sighting.handles}
+        nodes = unit.handles(idents, self._rules.link_of)
+        unit.look_up_said(nodes.values())
+        wanted: dict[tuple[Any, ...], list[EvidenceKey]] = {}
+        for key, sighting in missed.items():
+            ids = [nodes[ident_of(handle)].handle_id for handle in sighting.handles]
+            wanted[key] = [
+                (min(ids[a], ids[b]), max(ids[a], ids[b]), sighting.method, sighting.strength)
+                for a, b in pairs_of(sighting, self._rules)
+            ]
+        pieces = unit.pieces({piece for one in wanted.values() for piece in one})
+        made = {}
+        for key, sighting in missed.items():
+            made[key] = Seen(
+                tuple(nodes[ident_of(handle)] for handle in sighting.handles),
+                tuple(pieces[piece] for piece in wanted[key]),
+            )
+            unit.remember(key, made[key])
+        for place, wanted_key in enumerate(keys):
+            if wanted_key in made:
+                found[place] = made[wanted_key]
+
+    def _save_contact(self, unit: Unit, contact: Contact, touched: Touched) -> Node:
+        handles = [*contact.handles, *merged_handles(contact)]
+        nodes = unit.handles(set(map(ident_of, handles)), self._rules.link_of)
+        bulk = len(contact.handles) > self._rules.max_handles_per_record
+        more = unit.save_contact(contact, nodes, contact.handles[:1] if bulk else contact.handles)
+        touched.handle_ids |= more.handle_ids
+        touched.withdrawn |= more.withdrawn
+        touched.renamed |= more.renamed
+        return nodes[ident_of(contact.handles[0])]
+
+    def _update(self, unit: Unit, touched: Touched, why: str | None) -> None:
         """Decide what the touched evidence may have changed, and log it."""
-        flipped = self._recount(touched.handle_ids, touched.withdrawn)
-        seeds = touched.handle_ids | flipped
-        for edge in self._graph.edges(flipped):
+        if not (touched.handle_ids or touched.withdrawn or touched.renamed):
+            return
+        moved = self._cut(unit, touched.handle_ids | touched.withdrawn)
+        for edge in unit.edges(moved):
+            moved |= {edge.a, edge.b}
+        flipped = self._recount(unit, touched.handle_ids | moved, touched.withdrawn | moved)
+        seeds = touched.handle_ids | touched.withdrawn | flipped | moved
+        for edge in unit.edges(flipped):
             seeds |= {edge.a, edge.b}
-        changed = self._decide(seeds, None)
-        looked_at = self._graph.nodes(touched.renamed | flipped)
-        self._graph.mark_changed(
-            changed | {node.person_id for node in looked_at.values() if node.person_id is not None}
-        )
+        changed = self._decide(unit, seeds, why)
+        looked_at = unit.nodes(touched.renamed | flipped)
+        unit.mark_changed(changed | {node.person_id for node in looked_at.values() if node.person_id is not None})
 
-    def _judge(self, handle_ids: Collection[int]) -> None:
+    def _judge(self, unit: Unit, handle_ids: Collection[int]) -> None:
         """What the values alone say of these handles, by the rules as they are now."""
         links = {}
-        for handle_id, node in self._graph.nodes(handle_ids).items():
+        for handle_id, node in unit.nodes(handle_ids).items():
             link: str = self._rules.link_of(node.handle)
             if link == "links" and node.link == "shared":
                 continue
             if link != node.link:
                 links[handle_id] = link
-        self._graph.save_links(links)
+        unit.save_links(links)
 
-    def _recount(self, handle_ids: Collection[int], withdrawn: Collection[int]) -> set[int]:
+    def _cut(self, unit: Unit, handle_ids: Collection[int]) -> set[int]:
+        """Find out which of these handles changed hands, and when; those for which that is news, with their past."""
+        ids = [one for one, node in unit.nodes(handle_ids).items() if node.kind in self._rules.telling_kinds]
+        owned = {handle_id for edge in unit.edges(ids) for handle_id in (edge.a, edge.b)}  # what the ids were seen with
+        near = owned | set(handle_ids)
+        told: defaultdict[int, set[int]] = defaultdict(set)
+        for a, _, kind, since in unit.decided(near):
+            if kind == "recycled" and since is not None:
+                told[a].add(since)
+        known = unit.cuts(near)
+        moved: set[int] = set()
+        for handle_id, node in unit.nodes(near).items():
+            may_tell = self._rules.of(node.kind).recycled and handle_id in owned
+            if not (may_tell or handle_id in told or handle_id in known):
+                continue
+            if node.kind.startswith(FORMER) or node.link in _STATIC:
+                continue
+            history = unit.history([handle_id])
+            others = {one for edge, _ in history for one in (edge.a, edge.b)}
+            nodes = unit.nodes(others)
+            ids = [one for one in others if nodes[one].kind in self._rules.of(node.kind).recycled]
+            times = (
+                told[handle_id]
+                if len(ids) < 2
+                else told[handle_id]
+                | changes_of_hands(node, [*history, *unit.history(ids)], nodes | unit.nodes(ids), self._rules)
+            )
+            if times != {since for since, _ in known.get(handle_id, [])}:
+                moved |= {handle_id, *unit.save_cuts(node, times)}
+        return moved
+
+    def _recount(self, unit: Unit, handle_ids: Collection[int], withdrawn: Collection[int]) -> set[int]:
         """Find out which of these handles several people share; those that changed.
 
         A shared handle that lost no evidence stays shared, so that a busy switchboard costs nothing.
         """
+        told = {a: kind for a, _, kind, _ in unit.decided(handle_ids) if kind in {"shared", "private"}}
         nodes = {
             handle_id: node
-            for handle_id, node in self._graph.nodes(handle_ids).items()
+            for handle_id, node in unit.nodes(handle_ids).items()
             if node.link not in _STATIC
-            and self._rules.of(node.kind).caps
+            and (self._rules.of(node.kind).caps or handle_id in told or handle_id in withdrawn)
             and (node.link == "links" or handle_id in withdrawn)
         }
         neighbours: defaultdict[int, set[int]] = defaultdict(set)
-        for a, b in strongest_links(self._graph.edges(nodes), self._rules.linking_strengths):
+        for a, b in strongest_links(unit.edges(nodes), self._rules.linking_strengths):
             neighbours[a].add(b)
             neighbours[b].add(a)
-        others = self._graph.nodes({other for handle_id in nodes for other in neighbours[handle_id]})
+        others = unit.nodes({other for handle_id in nodes for other in neighbours[handle_id]})
         links = {}
         for handle_id, node in nodes.items():
-            kinds = Counter(others[other].kind for other in neighbours[handle_id] if others[other].link not in _STATIC)
-            link = "shared" if self._rules.cap_exceeded(node.kind, kinds) else "links"
+            near = [others[other] for other in neighbours[handle_id] if others[other].link not in _STATIC]
+            link = "shared" if self._is_shared(unit, node.kind, near) else "links"
+            if handle_id in told:
+                link = "shared" if told[handle_id] == "shared" else "links"
             if link != node.link:
                 links[handle_id] = link
-        self._graph.save_links(links)
+        unit.save_links(links)
         return set(links)
 
-    def _decide(self, seeds: set[int], why: str | None) -> set[str]:
+    def _is_shared(self, unit: Unit, kind: str, near: Sequence[Node]) -> bool:
+        """Whether a handle of that kind, seen with these others, has too many of one kind; renamed ids count once."""
+        counts = Counter((other.kind, other.scope) for other in near)
+        if not self._rules.cap_exceeded(kind, counts):
+            return False
+        for space in counts:
+            ids = [other.handle_id for other in near if (other.kind, other.scope) == space]
+            counts[space] = len(ids_under_all_names(ids, unit.edges(ids), self._rules))
+        return self._rules.cap_exceeded(kind, counts) is not None
+
+    def _decide(self, unit: Unit, seeds: set[int], why: str | None) -> set[str]:
         """Decide the components around these handles anew; the persons whose handles changed."""
-        nodes, edges = self._load(seeds)
+        nodes, edges, decided = self._load(unit, seeds)
         if not nodes:
             return set()
         links = {
@@ -229,7 +410,8 @@ class Resolver:
             for pair, link in strongest_links(edges, self._rules.linking_strengths).items()
             if all(handle_id in nodes and nodes[handle_id].link == "links" for handle_id in pair)
         }
-        alive = self._alive(nodes, edges)
+        links.update(dict.fromkeys(decided["same"], Link(DECIDED, 0, "decision", "verified")))
+        alive = self._alive(unit, nodes, edges) | {one for pair in decided["same"] for one in pair}
         clusters: list[frozenset[int]] = []
         refused: dict[tuple[int, int], str] = {}
         links_in: defaultdict[int, dict[tuple[int, int], Link]] = defaultdict(dict)
@@ -239,80 +421,77 @@ class Resolver:
             links_in[component_of[pair[0]]][pair] = link
         for index, component in enumerate(components):
             part = persons_of_component(
-                {handle_id: nodes[handle_id] for handle_id in component}, links_in[index], self._rules
-            )
+                {handle_id: nodes[handle_id] for handle_id in component}, links_in[index], self._rules,
+                decided["different"],
+            )  # fmt: skip
             clusters += part.clusters
             refused |= part.refused
-        ids = hold_ids(clusters, nodes, self._graph.anchored_at(nodes), self._rules, lambda: str(uuid6.uuid7()))
+        ids = hold_ids(clusters, nodes, unit.anchored_at(nodes), self._rules, lambda: str(uuid6.uuid7()))
         after: dict[int, str | None] = dict.fromkeys(nodes)
         for person_id, cluster in zip(ids.person_ids, clusters, strict=True):
             after.update(dict.fromkeys(cluster, person_id))
         moved = {handle_id: after[handle_id] for handle_id, node in nodes.items() if node.person_id != after[handle_id]}
-        self._graph.save_persons(ids.anchors)
-        self._graph.assign(moved)
-        self._graph.replace_conflicts(nodes, refused)
+        changed = {one for handle_id in moved for one in (nodes[handle_id].person_id, after[handle_id]) if one}
         changes = changes_between(nodes, after, links, refused, why)
-        self._graph.log_changes(changes)
+        unit.assign(moved)
+        unit.save_persons(ids.anchors, ids.minted)
+        unit.replace_conflicts(nodes, refused)
+        unit.log_changes(changes)
         self.tally.persons += len(ids.minted)
         self.tally.merges += sum(change.change == "merge" for change in changes)
         self.tally.splits += sum(change.change == "split" for change in changes)
-        return {
-            person_id
-            for handle_id in moved
-            for person_id in (nodes[handle_id].person_id, after[handle_id])
-            if person_id
-        }
+        return changed
 
-    def _load(self, seeds: set[int]) -> tuple[dict[int, Node], set[Edge]]:
-        """The raw components of the seeds with all their evidence, and all other handles of their persons."""
+    def _load(self, unit: Unit, seeds: set[int]) -> tuple[dict[int, Node], set[Edge], dict[str, set[tuple[int, int]]]]:
+        """The raw components of the seeds with all their evidence and decisions, and all handles of their persons."""
         nodes: dict[int, Node] = {}
         edges: set[Edge] = set()
+        decided: dict[str, set[tuple[int, int]]] = {"same": set(), "different": set()}
         looked_at: set[int] = set()
         persons: set[str] = set()
         waiting = set(seeds)
         while waiting:
             looked_at |= waiting
-            found = self._graph.nodes(waiting)
+            found = unit.nodes(waiting)
+            said = [(a, b, kind) for a, b, kind, _ in unit.decided(waiting) if b is not None and kind in decided]
+            for a, b, kind in said:
+                decided[kind].add(ordered(a, b))
+            bound = {handle_id for pair in decided["same"] for handle_id in pair}
             nodes |= {
-                handle_id: node for handle_id, node in found.items() if node.link == "links" or handle_id in seeds
+                handle_id: node
+                for handle_id, node in found.items()
+                if node.link == "links" or handle_id in seeds or handle_id in bound
             }
-            near = self._graph.edges(handle_id for handle_id, node in found.items() if node.link == "links")
+            near = unit.edges(handle_id for handle_id, node in found.items() if node.link == "links")
             edges |= near
             waiting = {
                 handle_id
                 for edge in near
                 if edge.strength in self._rules.linking_strengths
                 for handle_id in (edge.a, edge.b)
-            } - looked_at
+            }
+            waiting |= {handle_id for a, b, kind in said if kind == "same" for handle_id in (a, b)}
+            waiting -= looked_at
             if not waiting:
                 more = {node.person_id for node in nodes.values() if node.person_id is not None} - persons
                 persons |= more
-                waiting = set(self._graph.handle_ids_of(more)) - nodes.keys()
+                waiting = set(unit.handle_ids_of(more)) - nodes.keys()
                 seeds = seeds | waiting
-        return nodes, edges
+        return nodes, edges, decided
 
-    def _alive(self, nodes: Mapping[int, Node], edges: Iterable[Edge]) -> set[int]:
+    def _alive(self, unit: Unit, nodes: Mapping[int, Node], edges: Iterable[Edge]) -> set[int]:
         """The handles that linking evidence speaks of; only they are anybody's."""
         linking = self._rules.linking_strengths
         spoken_of = {
             handle_id for edge in edges if edge.strength in linking for handle_id in (edge.a, edge.b)
         } & nodes.keys()
-        return spoken_of | self._graph.alive(
-            (handle_id for handle_id, node in nodes.items() if node.link != "links"), linking
-        )
+        others = {handle_id for handle_id, node in nodes.items() if node.link != "links"} - spoken_of
+        return spoken_of | (unit.alive(others, linking) if others else set())
 
-    def _for_all_handles(self, action: Callable[[list[int]], object]) -> None:
-        last = 0
-        while chunk := self._graph.handle_ids_after(last, _REBUILD_CHUNK):
-            action(chunk)
-            last = chunk[-1]
-
-    def _person_of(self, record: Record, ids: Mapping[Handle, int], nodes: Mapping[int, Node]) -> str | None:
+    def _person_of(self, record: Record, head: Node | None) -> str | None:
         if isinstance(record, Reply):
             return self._person_of_reply(record)
-        for handle in _first_handle(record):
-            return nodes[ids[handle]].person_id or self._graph.projected_person(ids[handle])
-        return None
+        return None if head is None else head.person_id or self._graph.projected_person(head.handle_id)
 
     def _person_of_reply(self, reply: Reply) -> str | None:
         """The record's own person; else the one that our target wrote on it; else that of its e-mails and phones.
@@ -336,17 +515,6 @@ def check(record: Record) -> None:
         raise MissingFieldError(msg)
     for handle in _handles_in([record]) | set(record.handles if isinstance(record, Reply) else ()):
         handle_key(handle.kind, handle.scope, handle.value)
-
-
-def _first_handle(record: Record) -> Sequence[Handle]:
-    """The handle whose person is the record's person; nothing for a record that is only looked up."""
-    match record:
-        case Message() | MessageChange() | Contact():
-            return record.handles[:1]
-        case Consent():
-            return [record.handle]
-        case _:
-            return []
 
 
 def _handles_in(records: Iterable[Record]) -> set[Handle]:

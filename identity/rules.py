@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +20,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from mappings.contact_points import ROLE_MAILBOXES, is_role_mailbox, normalize_email, normalize_phone
 from mappings.errors import SettingsError
 from mappings.records import Handle, Strength
+from stores.graph import FORMER
 
 PACKAGED_RULES = Path(__file__).with_name("rules.yml")
 
@@ -35,6 +38,7 @@ class KindRules(_RulesPart):
     anchor_rank: NonNegativeInt = 0
     caps: dict[str, NonNegativeInt] = Field(default_factory=dict)
     max_per_person: int | None = Field(None, ge=1)
+    recycled: dict[str, NonNegativeInt] = Field(default_factory=dict)
 
 
 class RoleMailboxes(_RulesPart):
@@ -56,8 +60,19 @@ class Rules(_RulesPart):
     kinds: dict[str, KindRules] = Field(default_factory=dict)
 
     def of(self, kind: str) -> KindRules:
-        """The rules of that kind; those of a platform's own id when none are written."""
-        return self.kinds.get(kind, _PLATFORM_ID)
+        """The rules of that kind, of a former one too; those of a platform's own id when none are written."""
+        rules = self.kinds.get(kind)
+        return rules or self.kinds.get(kind.removeprefix(FORMER), _PLATFORM_ID)
+
+    @cached_property
+    def limited_kinds(self) -> frozenset[str]:
+        """The kinds of which a person has a limited number."""
+        return frozenset(kind for kind, rules in self.kinds.items() if rules.max_per_person is not None)
+
+    @cached_property
+    def telling_kinds(self) -> frozenset[str]:
+        """The kinds of ids that can show that a handle changed hands."""
+        return frozenset(one for rules in self.kinds.values() for one in rules.recycled)
 
     def link_of(self, handle: Handle) -> Link:
         """What the value alone says of `handle`: it links, or why not. ``shared`` takes counting, not looking."""
@@ -71,15 +86,15 @@ class Rules(_RulesPart):
             return "invalid"
         return "links"
 
-    def cap_exceeded(self, kind: str, neighbours: dict[str, int]) -> str | None:
+    def cap_exceeded(self, kind: str, neighbours: Mapping[tuple[str, str | None], int]) -> str | None:
         """The neighbour kind of which a handle of `kind` has too many; ``None`` when it is within its caps.
 
         Args:
             kind: of the handle.
-            neighbours: distinct neighbours by kind.
+            neighbours: distinct neighbours by kind and scope; somebody may have an id in each of several scopes.
         """
         caps = self.of(kind).caps
-        return min((other for other, cap in caps.items() if neighbours.get(other, 0) > cap), default=None)
+        return min((other for (other, _), count in neighbours.items() if count > caps.get(other, count)), default=None)
 
     def digest(self) -> str:
         """The same for the same rules; a stored graph knows by it whether the rules have changed."""

@@ -11,12 +11,15 @@ their fingerprint and never the key itself in clear.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from mappings.errors import PayloadError
 
 _SAFE = "@+.-_"
+_PLAIN = re.compile(r"[A-Za-z0-9@+.\-_~]+", re.ASCII)
+"""What `quote` leaves as it is."""
 
 
 def _join(*parts: str) -> str:
@@ -24,6 +27,8 @@ def _join(*parts: str) -> str:
         if not part:
             msg = f"an id part is empty in {len(parts)}-part key starting with {parts[0]!r}"
             raise PayloadError(msg)
+    if all(map(_PLAIN.fullmatch, parts)):
+        return ":".join(parts)
     return ":".join(quote(part, safe=_SAFE) for part in parts)
 
 

@@ -55,8 +55,9 @@ def test_blocked_values_and_patterns_do_not_link(tmp_path: Path) -> None:
 def test_the_packaged_caps_are_those_documented() -> None:
     rules = load_rules()
     ids = ("whatsapp_user", "messenger_psid", "instagram_igsid", "telegram_user", "line_user", "viber_user", "x_user")
-    others = {"slack_user": 10, "hubspot_contact": 1}
-    assert rules.of("phone").caps == {**dict.fromkeys(ids, 2), **others, "email": 2}
+    others = {"slack_user": 10, "hubspot_contact": 1, "salesforce_contact": 1}
+    assert rules.of("phone").caps == {**dict.fromkeys(ids, 2), **others, "email": 2, "whatsapp_user": 1}
+    assert rules.of("phone").recycled == {"whatsapp_user": 90}
     assert rules.of("email").caps == {**dict.fromkeys(ids, 3), **others, "phone": 3}
     assert rules.of("hubspot_contact").max_per_person == 1
     assert rules.max_handles_per_person == 60
@@ -64,8 +65,17 @@ def test_the_packaged_caps_are_those_documented() -> None:
 
 def test_a_cap_is_exceeded_by_one_more_than_it() -> None:
     rules = load_rules()
-    assert rules.cap_exceeded("phone", {"email": 2}) is None
-    assert rules.cap_exceeded("phone", {"email": 3}) == "email"
+    assert rules.cap_exceeded("phone", {("email", None): 2}) is None
+    assert rules.cap_exceeded("phone", {("email", None): 3}) == "email"
+
+
+def test_an_id_in_each_of_several_scopes_exceeds_no_cap() -> None:
+    portals: dict[tuple[str, str | None], int] = {("hubspot_contact", "1"): 1, ("hubspot_contact", "2"): 1}
+    assert load_rules().cap_exceeded("phone", portals) is None
+
+
+def test_a_former_handle_follows_the_rules_of_its_kind() -> None:
+    assert load_rules().of("former_phone") == load_rules().of("phone")
 
 
 @pytest.mark.parametrize(

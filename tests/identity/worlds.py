@@ -6,14 +6,14 @@ identity/README.md tells them. Only the numbers of the rules and the test of a r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import combinations
+from itertools import combinations, cycle
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from identity.resolver import Resolver
+from identity.resolver import DecisionKind, Resolver
 from identity.rules import Rules, load_rules
 from mappings.contact_points import is_role_mailbox
 from mappings.records import Consent, Contact, Evidence, Handle, Message, Profile, Record, Strength
@@ -23,10 +23,12 @@ from stores.graph import Graph
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PORTAL = "1001"
 TABLES = (
-    "observation", "person_change", "conflict", "person", "contact_merge", "contact_evidence", "contact", "evidence",
-    "handle", "setting",
+    "decision", "cut", "observation", "person_change", "conflict", "person", "contact_merge", "contact_evidence",
+    "contact", "evidence", "handle", "setting",
 )  # fmt: skip
-TIGHT_RULES: Rules = load_rules().model_copy(update={"max_handles_per_person": 6, "max_handles_per_record": 5})
+TIGHT_RULES: Rules = Rules.model_validate(
+    {**load_rules().model_dump(), "max_handles_per_person": 6, "max_handles_per_record": 5}
+)
 """The packaged rules with limits that small worlds reach."""
 
 
@@ -106,7 +108,8 @@ def consent(handle: Handle, minute: int = 0) -> Consent:
     )
 
 
-_MINUTES = st.integers(0, 5)
+_YEAR = 525_600
+_MINUTES = st.one_of(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5).map(lambda minute: minute + _YEAR))
 _EMAILS = st.sampled_from(
     [*(email(name) for name in "abcde"), email("info"), Handle(kind="email", value="x@localhost")]
 )
@@ -171,6 +174,20 @@ def _contested(draw: st.DrawFn) -> Record:
     )
 
 
+# One phone and two WhatsApp users, years apart or not, and what else hangs on the phone: it changes hands, or not.
+_RECYCLED = st.one_of(
+    st.builds(lambda name, minute: message(whatsapp(name), phone(0), minute=minute), st.sampled_from("stu"), _MINUTES),
+    st.builds(lambda minute: message(phone(0), minute=minute), _MINUTES),
+    st.builds(lambda name, minute: evidence(phone(0), email(name), minute=minute), st.sampled_from("ab"), _MINUTES),
+    st.builds(lambda minute: contact("11", phone(0), email("a"), minute=minute), _MINUTES),
+    st.builds(lambda minute: evidence(whatsapp("s"), whatsapp("t"), method="user_id_changed", minute=minute), _MINUTES),
+)
+
+# The same, and nothing else: the phone comes back to its first owner, or never left.
+_COMING_BACK = st.builds(
+    lambda name, minute: message(whatsapp(name), phone(0), minute=minute), st.sampled_from("st"), _MINUTES
+)
+
 # Two CRM records pull at one handle, and the order in time alone decides who gets it: by evidence, and by contacts.
 _TUG_OF_EVIDENCE = st.builds(
     lambda record_id, minute: evidence(hubspot(record_id), messenger("x"), minute=minute),
@@ -184,20 +201,61 @@ _TUG_OF_CONTACTS = st.one_of(
 )
 
 
-class World(NamedTuple):
-    """Records in the order they come, repetitions included, and how many are taken at a time."""
+class Said(NamedTuple):
+    """What a person decided; `undone` when it is taken back some steps later."""
 
-    records: list[Record]
-    batch_rows: int
+    kind: DecisionKind
+    handles: tuple[Handle, ...]
+    since: datetime | None = None
+    undone: bool = False
 
 
 @st.composite
-def worlds(draw: st.DrawFn, most: int = 25) -> World:
+def _said(draw: st.DrawFn) -> Said:
+    kind: DecisionKind = draw(
+        st.sampled_from(["same", "same", "different", "different", "shared", "private", "recycled"])
+    )
+    any_handle = st.one_of(_ANY, st.sampled_from([hubspot("11"), hubspot("12"), email("a"), phone(0)]))
+    handles = draw(st.lists(any_handle, min_size=2, max_size=2, unique_by=lambda one: one.key))
+    if kind not in {"same", "different"}:
+        handles = [draw(_PHONES) if kind == "recycled" else handles[0]]
+    since = START + timedelta(minutes=draw(_MINUTES)) if kind == "recycled" else None
+    return Said(kind, tuple(handles), since, draw(st.booleans()))
+
+
+class World(NamedTuple):
+    """Records and decisions in the order they come, repetitions included, and how many are taken at a time.
+
+    `writers`: which of two processes takes each batch, over and over.
+    """
+
+    steps: list[Record | Said]
+    batch_rows: int
+    writers: tuple[int, ...]
+
+    @property
+    def records(self) -> list[Record]:
+        """The records."""
+        return [step for step in self.steps if not isinstance(step, Said)]
+
+    @property
+    def decisions(self) -> list[Said]:
+        """The decisions that stand in the end."""
+        return [step for step in self.steps if isinstance(step, Said) and not step.undone]
+
+
+@st.composite
+def worlds(draw: st.DrawFn, most: int = 25, *, decisions: bool = True) -> World:
     mixed = st.one_of(_messages(), _messages(), _evidence(), _contacts(), _contacts())
-    kind = draw(st.sampled_from([mixed, _contested(), _TUG_OF_EVIDENCE, _TUG_OF_CONTACTS]))
+    kind = draw(st.sampled_from([mixed, _contested(), _RECYCLED, _COMING_BACK, _TUG_OF_EVIDENCE, _TUG_OF_CONTACTS]))
     records: list[Record] = list(draw(st.lists(kind, min_size=3, max_size=most)))
     repeated = draw(st.lists(st.sampled_from(records), max_size=5))
-    return World(draw(st.permutations([*records, *repeated])), draw(st.sampled_from([1, 3, 1000])))
+    said = draw(st.lists(_said(), max_size=4)) if decisions else []
+    return World(
+        draw(st.permutations([*records, *repeated, *said])),
+        draw(st.sampled_from([1, 3, 1000])),
+        draw(st.sampled_from([(0,), (0, 1), (0, 0, 1), (0, 1, 1)])),
+    )
 
 
 class Answer(NamedTuple):
@@ -215,25 +273,42 @@ def empty(stores: Stores) -> None:
     with database.transaction():
         for table in TABLES:
             database.execute(f"DELETE FROM {table}")
-        database.execute("UPDATE counter SET value = 0")
+        database.execute("UPDATE counter SET value = 0 WHERE name = 'sequence'")
+        database.execute("UPDATE counter SET value = value + 1 WHERE name = 'generation'")
 
 
 def resolve_world(stores: Stores, world: World, rules: Rules) -> Graph:
-    """A graph that has taken the records of `world` in their order."""
+    """A graph that has taken the steps of `world` in their order, by two processes in turn."""
     empty(stores)
-    graph = Graph(stores)
-    resolver = Resolver(graph, rules)
-    for start in range(0, len(world.records), world.batch_rows):
-        resolver.resolve(world.records[start : start + world.batch_rows])
-    return graph
+    resolvers = [Resolver(Graph(stores), rules) for _ in range(2)]
+    turns = cycle(world.writers)
+    undo: list[int] = []
+    waiting: list[Record] = []
+
+    def settle() -> None:
+        if waiting:
+            resolvers[next(turns)].resolve(waiting)
+            waiting.clear()
+
+    for step in world.steps:
+        if isinstance(step, Said):
+            settle()
+            number = resolvers[next(turns)].decide(step.kind, step.handles, actor="ann", since=step.since)
+            if step.undone:
+                undo.append(number)
+            continue
+        waiting.append(step)
+        if len(waiting) == world.batch_rows:
+            settle()
+    settle()
+    for number in undo:
+        assert resolvers[next(turns)].undo(number, actor="bob")
+    return Graph(stores)
 
 
 def person_ids(stores: Stores) -> dict[str, str]:
     """The person of each living handle: key -> id."""
-    graph = Graph(stores)
-    rows = stores.database("graph").query("SELECT id FROM handle WHERE person_id IS NOT NULL")
-    nodes = graph.nodes([row["id"] for row in rows]).values()
-    return {node.key: node.person_id for node in nodes if node.person_id is not None}
+    return {handle.key: person_id for handle, person_id in Graph(stores).members()}
 
 
 def answer_of(stores: Stores) -> Answer:
@@ -248,35 +323,53 @@ def answer_of(stores: Stores) -> Answer:
     return Answer(set(persons.values()), refused, names)
 
 
-def expected(records: list[Record], rules: Rules, content_rank: Callable[[Contact], Any]) -> Answer:
+class Fact(NamedTuple):
+    """One thing seen: these two handles (or one) by a method, how strong, when, and whether it renames an id."""
+
+    pair: frozenset[str]
+    method: str
+    rank: int
+    moment: datetime
+    renames: bool
+    of_contact: bool = False
+
+
+def expected(
+    records: list[Record], rules: Rules, content_rank: Callable[[Contact], Any], decisions: Sequence[Said] = ()
+) -> Answer:
     """Who is who in these records, from scratch.
 
     `content_rank` orders two versions of a contact of the same moment; any order of their content will do.
     """
-    facts: list[tuple[str, str, int, datetime, bool]] = []  # key, key, strength rank, time, says "same id"
+    facts: list[Fact] = []
     handles: dict[str, Handle] = {}
     said: dict[str, tuple[datetime, str]] = {}
 
-    def see(group: list[Handle], rank: int, moment: datetime, *, same: bool = False, of_message: bool = False) -> None:
+    def see(
+        group: list[Handle], method: str, rank: int, moment: datetime, *, same: bool = False, of_message: bool = False
+    ) -> None:
         group = list(dict.fromkeys(group))
         handles.update({handle.key: handle for handle in group})
-        facts.extend((handle.key, handle.key, rank, moment, False) for handle in group)
+        crm = method in {"contact", "crm_merge"}
+        facts.extend(
+            Fact(frozenset({handle.key}), method, rank, moment, renames=False, of_contact=crm) for handle in group
+        )
         if len(group) > rules.max_handles_per_record:
             return
         for a, b in combinations(group, 2):
             if not (of_message and a.kind == b.kind and a.scope == b.scope):
-                facts.append((a.key, b.key, rank, moment, same))
+                facts.append(Fact(frozenset({a.key, b.key}), method, rank, moment, same, crm))
 
     versions: dict[str, list[Contact]] = {}
     for record in records:
         if isinstance(record, Message):
-            see(record.handles, 1, record.sent_at, of_message=True)
+            see(record.handles, "message", 1, record.sent_at, of_message=True)
             if record.profile is not None and record.profile.name is not None:
                 key, observation = record.handles[0].key, (record.sent_at, record.profile.name)
                 said[key] = max(said.get(key, observation), observation)
         elif isinstance(record, Evidence) and record.strength in rules.linking_strengths:
             rank = rules.linking_strengths.index(record.strength) + 1
-            see(record.handles, rank, record.observed_at, same=record.method == "user_id_changed")
+            see(record.handles, record.method, rank, record.observed_at, same=record.method == "user_id_changed")
         elif isinstance(record, Contact):
             versions.setdefault(record.record_id, []).append(record)
     merged_away = {old for told in versions.values() for record in told for old in record.merged_record_ids}
@@ -287,60 +380,122 @@ def expected(records: list[Record], rules: Rules, content_rank: Callable[[Contac
             continue
         first = min(record.modified_at for record in told)
         for old in {old for record in told for old in record.merged_record_ids}:
-            see([hubspot(record_id), hubspot(old)], 2, first, same=True)
+            see([hubspot(record_id), hubspot(old)], "crm_merge", 2, first, same=True)
         if record_id not in merged_away:
             if len(newest.handles) > rules.max_handles_per_record:
-                see(newest.handles[:1], 2, first)
+                see(newest.handles[:1], "contact", 2, first)
             else:
-                see(newest.handles, 2, first)
+                see(newest.handles, "contact", 2, first)
             if newest.name is not None:
                 crm_names[hubspot(record_id).key] = (newest.modified_at, newest.name)
+
+    by_people: dict[str, set[Any]] = {"same": set(), "different": set(), "shared": set(), "private": set()}
+    cuts: dict[str, set[datetime]] = {}
+    for one in decisions:
+        if one.kind == "recycled":
+            assert one.since is not None
+            cuts.setdefault(one.handles[0].key, set()).add(one.since)
+        else:
+            by_people[one.kind].add(frozenset(handle.key for handle in one.handles))
+        if one.kind == "same":
+            handles.update({handle.key: handle for handle in one.handles})
 
     def may_link(key: str) -> bool:
         handle = handles[key]
         return not (handle.kind == "email" and (is_role_mailbox(handle.value) or handle.value.endswith("@localhost")))
 
-    best: dict[frozenset[str], tuple[int, datetime]] = {}
-    same_ids: set[frozenset[str]] = set()
-    for a, b, rank, moment, same in facts:
-        pair = frozenset({a, b})
-        if a != b and may_link(a) and may_link(b):
-            order = (0 if same else rank, moment)
-            best[pair] = min(best.get(pair, order), order)
-            if same:
-                same_ids.add(pair)
-    shared = set()
-    for key, handle in handles.items():
-        for other_kind, cap in rules.of(handle.kind).caps.items():
-            near = {
-                other for pair in best if key in pair for other in pair - {key} if handles[other].kind == other_kind
-            }
-            if len(near) > cap:
-                shared.add(key)
-    links = [pair for pair in best if not pair & shared]
-
-    def group(keys: set[str], pairs: list[frozenset[str]]) -> list[set[str]]:
+    def group(keys: set[str], pairs: Iterable[frozenset[str]]) -> list[set[str]]:
         groups = [{key} for key in keys]
         for pair in pairs:
             joined = [part for part in groups if part & pair]
             groups = [part for part in groups if not part & pair] + [set().union(*joined)]
         return groups
 
+    def renamed(keys: set[str]) -> list[set[str]]:
+        return group(keys, [fact.pair for fact in facts if fact.renames and fact.pair <= keys])
+
+    # Phones that changed hands: what was last seen before is the old owner's.
+    for key in [key for key, handle in handles.items() if handle.kind == "phone"]:
+        times: dict[str, list[datetime]] = {}
+        for fact in facts:
+            for other in fact.pair - {key}:
+                if key in fact.pair and handles[other].kind == "whatsapp_user" and not fact.of_contact:
+                    times.setdefault(other, []).append(fact.moment)
+        spans = sorted(
+            (min(min(times[one]) for one in ids), max(max(times[one]) for one in ids)) for ids in renamed(set(times))
+        )
+        for index, (first, _) in enumerate(spans):
+            before = [last for _, last in spans[:index]]
+            if before and first - max(before) >= timedelta(days=90):
+                cuts.setdefault(key, set()).add(first)
+    last_seen: dict[tuple[frozenset[str], str, int], datetime] = {}
+    for fact in facts:
+        if not fact.of_contact:
+            of = (fact.pair, fact.method, fact.rank)
+            last_seen[of] = max(last_seen.get(of, fact.moment), fact.moment)
+
+    def at_the_time(fact: Fact) -> Fact:
+        last = last_seen.get((fact.pair, fact.method, fact.rank), fact.moment)
+        pair = set()
+        for key in fact.pair:
+            since = min((time for time in cuts.get(key, ()) if last < time), default=None)
+            if since is not None:
+                text = since.isoformat(timespec="microseconds").replace("+00:00", "Z")
+                former = Handle(kind="former_phone", scope=f"until {text}", value=handles[key].value)
+                handles[former.key] = former
+                key = former.key
+            pair.add(key)
+        return fact._replace(pair=frozenset(pair))
+
+    facts = [at_the_time(fact) for fact in facts]
+    alive = {key for fact in facts for key in fact.pair} | {key for pair in by_people["same"] for key in pair}
+    handles = {key: handle for key, handle in handles.items() if key in alive}
+
+    best: dict[frozenset[str], tuple[int, datetime]] = {}
+    same_ids: set[frozenset[str]] = set()
+    for fact in facts:
+        if len(fact.pair) == 2 and all(map(may_link, fact.pair)):
+            order = (0 if fact.renames else fact.rank, fact.moment)
+            best[fact.pair] = min(best.get(fact.pair, order), order)
+            if fact.renames:
+                same_ids.add(fact.pair)
+    shared = set()
+    for key, handle in handles.items():
+        for other_kind, cap in rules.of(handle.kind).caps.items():
+            near = {
+                other for pair in best if key in pair for other in pair - {key} if handles[other].kind == other_kind
+            }
+            for scope in {handles[other].scope for other in near}:
+                if len(renamed({other for other in near if handles[other].scope == scope})) > cap:
+                    shared.add(key)
+        if frozenset({key}) in by_people["private"]:
+            shared.discard(key)
+        if frozenset({key}) in by_people["shared"]:
+            shared.add(key)
+    links = [pair for pair in best if not pair & shared]
+    best.update(dict.fromkeys(by_people["same"], (-1, START)))
+    links = [*(pair for pair in links if pair not in by_people["same"]), *by_people["same"]]
+
     def breaks_a_rule(keys: set[str], whole: set[str]) -> bool:
         if len(keys) > rules.max_handles_per_person:
             return True
+        decided = [pair for pair in by_people["same"] if pair <= whole]
         for kind, most in ((kind, rules.of(kind).max_per_person) for kind in rules.kinds):
             for scope in {handles[key].scope for key in keys}:
                 all_names = {key for key in whole if handles[key].kind == kind and handles[key].scope == scope}
-                ids = group(all_names, [pair for pair in same_ids if pair <= all_names and pair in links])
-                if most is not None and len([names for names in ids if names & keys]) > most:
+                renames = [pair for pair in same_ids if pair <= all_names and pair in links]
+                ids = group(all_names.union(*decided), [*renames, *decided])
+                if most is not None and len([names for names in ids if names & keys & all_names]) > most:
                     return True
         return False
+
+    def parted(keys: set[str]) -> bool:
+        return any(pair <= keys for pair in by_people["different"])
 
     persons: list[set[str]] = []
     refused: set[frozenset[str]] = set()
     for whole in group(set(handles), links):
-        if not breaks_a_rule(whole, whole):
+        if not breaks_a_rule(whole, whole) and not parted(whole):
             persons.append(whole)
             continue
         parts = [{key} for key in whole]
@@ -348,10 +503,11 @@ def expected(records: list[Record], rules: Rules, content_rank: Callable[[Contac
             sides = [part for part in parts if part & pair]
             if len(sides) == 1:
                 continue
-            if breaks_a_rule(sides[0] | sides[1], whole):
+            together = sides[0] | sides[1]
+            if parted(together) or (pair not in by_people["same"] and breaks_a_rule(together, whole)):
                 refused.add(pair)
             else:
-                parts = [part for part in parts if part not in sides] + [sides[0] | sides[1]]
+                parts = [part for part in parts if part not in sides] + [together]
         persons += parts
 
     names = {}

@@ -77,3 +77,19 @@ def test_a_name_loses_what_can_deceive() -> None:
 )
 def test_role_mailboxes_are_known(address: str, role: bool) -> None:
     assert is_role_mailbox(address) is role
+
+
+_PART = st.text("abz09", min_size=1, max_size=12)
+
+
+@given(st.lists(_PART, min_size=1, max_size=4), st.sampled_from("._+-"), st.lists(_PART, min_size=1, max_size=3))
+def test_the_short_way_of_a_plain_address_says_what_the_library_says(
+    local: list[str], between: str, domain: list[str]
+) -> None:
+    plain = f"{between.join(local)}@{'.'.join(domain)}.com"
+    assert normalize_email(plain) == normalize_email(f" {plain} ")
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=250))
+def test_the_short_way_of_a_plain_name_says_what_the_long_one_says(name: str) -> None:
+    assert clean_name(name) == clean_name(f"{name}\u200b")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,3 +46,8 @@ def test_a_reply_token_is_stable_and_says_nothing() -> None:
     assert token == ids.reply_token("hubspot:1:2:3")
     assert len(token) == 32
     assert token != ids.reply_token("hubspot:1:2:4")
+
+
+@given(parts)
+def test_a_part_that_is_written_as_it_is_is_what_quoting_would_make_of_it(value: str) -> None:
+    assert ids.handle_key("phone", None, value) == f"phone:-:{quote(value, safe='@+.-_')}"

@@ -11,7 +11,7 @@ from identity.resolver import Resolver
 from identity.rules import load_rules
 from mappings.records import Profile
 from stores.database import Database, Row, Stores
-from stores.graph import Graph
+from stores.graph import Graph, Unit
 from tests.identity.worlds import TABLES, contact, email, evidence, hubspot, message, messenger, phone, whatsapp
 
 
@@ -67,7 +67,7 @@ def test_nothing_is_kept_of_a_batch_that_failed(
 
     resolver.resolve([message(phone(1))])
     before = graph.last_sequence()
-    monkeypatch.setattr(Graph, "mark_changed", fail)
+    monkeypatch.setattr(Unit, "log_changes", fail)
     with pytest.raises(OSError):
         resolver.resolve([message(phone(2))])
     assert graph.person_of(phone(2)) is None
@@ -135,15 +135,15 @@ def test_why_of_a_busy_line_is_bounded(graph: Graph, resolver: Resolver) -> None
 def test_a_busy_shared_line_is_not_counted_again_with_each_message(graph: Graph, resolver: Resolver) -> None:
     resolver.resolve([message(messenger(str(number)), phone(1)) for number in range(30)])
     read: list[int] = []
-    edges = Graph.edges
+    edges = Unit.edges
 
-    def counted(self: Graph, handle_ids: object) -> object:
+    def counted(self: Unit, handle_ids: object) -> object:
         found = edges(self, handle_ids)  # type: ignore[arg-type]
         read.append(len(found))
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Graph, "edges", counted)
+        patch.setattr(Unit, "edges", counted)
         resolver.resolve([message(messenger("new"), phone(1))])
     assert max(read) <= 2
 

@@ -1,0 +1,634 @@
+"""One write transaction on the graph: what it reads is the stored graph together with what it is about to write.
+
+New handles and evidence are written at the end, with the person they got, so that each row is written once. Everything
+that is read here therefore passes `Unit`, which adds what is not written yet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import combinations
+from typing import Any
+
+from mappings.records import Contact, Handle
+from stores.codec import Codec
+from stores.database import Database, Row
+from stores.graph.memory import Memory, Seen
+from stores.graph.nodes import (
+    Edge,
+    EvidenceKey,
+    Ident,
+    NewChange,
+    Node,
+    Piece,
+    Touched,
+    chunks,
+    former_ident,
+    ident_key,
+    ident_of,
+    merged_handles,
+    moment_of,
+    ordered,
+    time_number,
+    time_text,
+)
+
+_EDGES = (
+    "SELECT a, b, method, strength, first_at, last_at FROM evidence WHERE a IN [ids]"
+    " UNION SELECT a, b, method, strength, first_at, last_at FROM evidence WHERE b IN [ids]"
+)
+_CONTACT_EDGES = (
+    "SELECT e.a, e.b, e.method, 'crm', c.first_at, c.first_at FROM contact_evidence e"
+    " JOIN contact c ON c.record_id = e.record_id WHERE e.a IN [ids]"
+    " UNION SELECT e.a, e.b, e.method, 'crm', c.first_at, c.first_at FROM contact_evidence e"
+    " JOIN contact c ON c.record_id = e.record_id WHERE e.b IN [ids]"
+)
+
+
+class Unit:
+    """What the resolver reads and writes, inside one transaction."""
+
+    def __init__(self, database: Database, codec: Codec, memory: Memory) -> None:
+        self._database = database
+        self._codec = codec
+        self._memory = memory
+        self._held: dict[int, Node] = {}  # the memory forgets what nobody holds
+        self._fresh: list[Node] = []
+        self._dirty: list[Piece] = []
+        self._unwritten: defaultdict[int, list[Piece]] = defaultdict(list)
+        self._observed: dict[tuple[int, str], tuple[Node, str | None]] = {}  # no value: said again, later
+        self._renewed: dict[str, int] = {}
+        self._open()
+
+    # Handles and evidence
+
+    def remembered(self, key: tuple[Any, ...]) -> Seen | None:
+        """What `remember` kept under `key`."""
+        return self._memory.seen.get(key)
+
+    def remember(self, key: tuple[Any, ...], seen: Seen) -> None:
+        """Keep what was found for one combination of handles."""
+        self._memory.seen.put(key, seen)
+
+    def handles(self, idents: Iterable[Ident], link_of: Callable[[Handle], str]) -> dict[Ident, Node]:
+        """The handle of each; those not known yet are added, and `link_of` says what they may do."""
+        found: dict[Ident, Node] = {}
+        missing: dict[str, Ident] = {}
+        for ident in idents:
+            node = self._memory.by_ident.get(ident)
+            if node is not None:
+                found[ident] = node
+            else:
+                missing[self._codec.fingerprint(ident_key(ident))] = ident
+        for chunk in chunks(sorted(missing)):
+            sql = "SELECT id, kind, scope, link, person_id, value, fingerprint FROM handle WHERE fingerprint IN ([])"
+            for row in self._database.query(sql.replace("[]", ", ".join("?" for _ in chunk)), chunk):
+                ident = missing.pop(row["fingerprint"])
+                found[ident] = self._node(row, ident)
+        for fingerprint in sorted(missing):
+            kind, scope, value = ident = missing[fingerprint]
+            handle = Handle(kind=kind, scope=scope, value=value)
+            node = Node(
+                self._new_handle_id(), kind, scope, link_of(handle), None, self._codec.encrypt(value.encode()),
+                self._codec, fingerprint, fresh=True, said={}, known=handle,
+            )  # fmt: skip
+            self._fresh.append(node)
+            self._memory.nodes[node.handle_id] = self._memory.by_ident[ident] = found[ident] = node
+        self._held.update({node.handle_id: node for node in found.values()})
+        return found
+
+    def pieces(self, keys: Iterable[EvidenceKey]) -> dict[EvidenceKey, Piece]:
+        """The evidence of those keys; what is not known yet has no time, until `see`."""
+        found: dict[EvidenceKey, Piece] = {}
+        unknown: set[EvidenceKey] = set()
+        for key in keys:
+            if (piece := self._memory.pieces.get(key)) is not None:
+                found[key] = piece
+            else:
+                unknown.add(key)
+        pairs = {key[:2] for key in unknown if not (self._is_fresh(key[0]) or self._is_fresh(key[1]))}
+        for chunk in chunks(sorted(pairs)):
+            values = ", ".join(f"({a}, {b})" for a, b in chunk)
+            # A join, in this order: SQLite reads all of evidence for `(a, b) IN (VALUES ...)`.
+            sql = (
+                "WITH pair (a, b) AS (VALUES [pairs]) SELECT e.a, e.b, e.method, e.strength, e.first_at, e.last_at"
+                " FROM pair p CROSS JOIN evidence e WHERE e.a = p.a AND e.b = p.b"
+            )
+            for row in self._database.query(sql.replace("[pairs]", values)):
+                key = (row["a"], row["b"], row["method"], row["strength"])
+                if key in unknown:
+                    found[key] = Piece(key, row["first_at"], row["last_at"], stored=True)
+        for key in unknown - found.keys():
+            found[key] = Piece(key, 0, 0, stored=False)
+        for key in unknown:
+            self._memory.pieces[key] = found[key]
+        return found
+
+    def see(self, piece: Piece, moment: int) -> bool:
+        """Take one sighting into a piece of evidence; whether it is new or turns out to be older than known.
+
+        Only sets, the earliest and the latest time are kept, so that order and repetition do not matter.
+        """
+        news = False
+        if not piece.stored and not piece.dirty:
+            piece.first = piece.last = moment
+            news = True
+        elif moment < piece.first:
+            piece.first, news = moment, True
+        elif moment > piece.last:
+            piece.last = moment
+        else:
+            return False
+        if not piece.dirty:
+            piece.dirty = True
+            self._dirty.append(piece)
+            for handle_id in piece.key[:2]:
+                self._unwritten[handle_id].append(piece)
+        return news
+
+    def seen_again(self) -> set[int]:
+        """The handles of which this transaction tells an earlier or later time, or new evidence, so far."""
+        return {handle_id for piece in self._dirty for handle_id in piece.key[:2]}
+
+    def look_up_said(self, nodes: Iterable[Node]) -> None:
+        """Fill in `Node.said` where it is not known."""
+        unknown = {node.handle_id: node for node in nodes if node.said is None}
+        for node in unknown.values():
+            node.said = {}
+        for row in self._rows(
+            "SELECT handle_id, field, value, observed_at FROM observation WHERE handle_id IN [ids]", unknown
+        ):
+            said = unknown[row["handle_id"]].said
+            assert said is not None  # noqa: S101 (set above)
+            value = self._codec.decrypt(row["value"]).decode()
+            said[row["field"]] = (row["observed_at"], value)
+
+    def observe(self, node: Node, field: str, moment: int, value: str) -> bool:
+        """Keep what was said of a handle if it is the newest; whether its value is another one now."""
+        if node.said is None:
+            self.look_up_said([node])
+        said = node.said = node.said or {}
+        before = said.get(field)
+        if before is not None and (moment, value) <= before:
+            return False
+        said[field] = (moment, value)
+        if before is not None and before[1] == value:
+            self._observed.setdefault((node.handle_id, field), (node, None))
+            return False
+        self._observed[node.handle_id, field] = (node, value)
+        return True
+
+    def save_contact(self, contact: Contact, nodes: Mapping[Ident, Node], linked: Sequence[Handle]) -> Touched:
+        """Take one version of a CRM contact; the newest version counts, whatever order they come in.
+
+        Args:
+            contact: its record handle is the first of `handles`.
+            nodes: of all its handles and of `merged_handles`.
+            linked: the handles that its evidence links, the record's own first.
+        """
+        self.flush()
+        record_id, modified_at = nodes[ident_of(contact.handles[0])].handle_id, time_text(contact.modified_at)
+        first_at = time_number(contact.modified_at)
+        content = contact.model_dump_json(exclude={"raw_ref", "person_id", "owner_id"})
+        version = f"{modified_at}|{self._codec.fingerprint(content)}"
+        state = "deleted" if contact.deleted else "projection" if contact.projection else "live"
+        name = self._codec.encrypt(contact.name.encode()) if contact.name else None
+        before = self._database.query_one("SELECT version, first_at FROM contact WHERE record_id = ?", (record_id,))
+        touched = Touched()
+        newer = before is None or version > before["version"]
+        earlier = before is None or first_at < before["first_at"]
+        if newer:
+            self._database.execute(
+                "INSERT INTO contact (record_id, version, first_at, modified_at, state, handle_ids, name,"
+                " identity_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (record_id) DO UPDATE SET"
+                " version = excluded.version, modified_at = excluded.modified_at, state = excluded.state,"
+                " handle_ids = excluded.handle_ids, name = excluded.name, identity_key = excluded.identity_key",
+                (
+                    record_id, version, first_at, modified_at, state,
+                    json.dumps([nodes[ident_of(handle)].handle_id for handle in linked]), name, contact.identity_key,
+                ),
+            )  # fmt: skip
+            touched.renamed.add(record_id)
+        if before is not None and earlier:
+            self._database.execute("UPDATE contact SET first_at = ? WHERE record_id = ?", (first_at, record_id))
+        old_ids = {nodes[ident_of(handle)].handle_id for handle in merged_handles(contact)} - {record_id}
+        new_merges = [
+            old_id
+            for old_id in sorted(old_ids)
+            if self._database.execute(
+                "INSERT INTO contact_merge (old_id, record_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (old_id, record_id),
+            )
+        ]
+        if newer or new_merges or earlier:
+            self._refresh_contact(record_id, touched, reorder=earlier)
+        for old_id in new_merges:
+            self._refresh_contact(old_id, touched)
+        return touched
+
+    # Reading the graph with what is not written yet
+
+    def nodes(self, handle_ids: Iterable[int]) -> dict[int, Node]:
+        """The handles of those ids; one object per handle."""
+        found: dict[int, Node] = {}
+        missing: list[int] = []
+        for handle_id in set(handle_ids):
+            node = self._held.get(handle_id) or self._memory.nodes.get(handle_id)
+            if node is not None:
+                found[handle_id] = node
+            else:
+                missing.append(handle_id)
+        for row in self._rows(
+            "SELECT id, kind, scope, link, person_id, value, fingerprint FROM handle WHERE id IN [ids]", missing
+        ):
+            found[row["id"]] = self._node(row, None)
+        self._held.update(found)
+        return found
+
+    def edges(self, handle_ids: Iterable[int]) -> set[Edge]:
+        """All evidence that speaks of any of the handles, of every strength.
+
+        Evidence of a handle that changed hands is told of the handle that it was at the time: see `cuts`.
+        """
+        wanted = set(handle_ids)
+        asked = self._with_whole_history(wanted)
+        stored = [handle_id for handle_id in asked if not self._is_fresh(handle_id)]
+        told = self._with_unwritten(self._rows(f"{_EDGES} UNION {_CONTACT_EDGES}", stored), asked)
+        rows = [(*key, *times) for key, times in told.items()]
+        if not self._memory.has_cuts:
+            return {Edge(*row[:-1]) for row in rows}
+        cuts = self.cuts({handle_id for row in rows for handle_id in row[:2]})
+        edges = set()
+        for a, b, method, strength, first_at, last_at in rows:
+            pair = ordered(_at(a, last_at, cuts), _at(b, last_at, cuts))
+            if not wanted.isdisjoint(pair):
+                edges.add(Edge(*pair, method, strength, first_at))
+        return edges
+
+    def history(self, handle_ids: Iterable[int]) -> list[tuple[Edge, int]]:
+        """All evidence of those handles with its last time, as it was seen: cuts left aside."""
+        asked = set(handle_ids)
+        stored = [handle_id for handle_id in asked if not self._is_fresh(handle_id)]
+        told = self._with_unwritten(self._rows(_EDGES, stored), asked)
+        return [(Edge(*key, first_at), last_at) for key, (first_at, last_at) in told.items()]
+
+    def _with_unwritten(self, rows: Iterable[Row], handle_ids: set[int]) -> dict[EvidenceKey, tuple[int, int]]:
+        told = {(row[0], row[1], row[2], row[3]): (row[4], row[5]) for row in rows}
+        for handle_id in handle_ids & self._unwritten.keys():
+            for piece in self._unwritten[handle_id]:
+                told[piece.key] = (piece.first, piece.last)
+        return told
+
+    def alive(self, handle_ids: Iterable[int], strengths: Sequence[str]) -> set[int]:
+        """Those of the handles that any evidence of these strengths speaks of; not all of a busy one's is read."""
+        asked = set(handle_ids)
+        cut = asked & self.with_cuts(asked)
+        found = {
+            handle_id
+            for edge in self.edges(cut)
+            if edge.strength in strengths
+            for handle_id in (edge.a, edge.b)
+            if handle_id in cut
+        }
+        asked -= cut
+        found |= {
+            handle_id
+            for handle_id in asked & self._unwritten.keys()
+            if any(piece.key[3] in strengths for piece in self._unwritten[handle_id])
+        }
+        crm = (
+            " OR EXISTS (SELECT 1 FROM contact_evidence e WHERE e.a = h.id)"
+            " OR EXISTS (SELECT 1 FROM contact_evidence e WHERE e.b = h.id)"
+        )
+        sql = (
+            "SELECT h.id FROM handle h WHERE h.id IN [ids] AND ("
+            "EXISTS (SELECT 1 FROM evidence e WHERE e.a = h.id AND e.strength IN ([strengths]))"
+            " OR EXISTS (SELECT 1 FROM evidence e WHERE e.b = h.id AND e.strength IN ([strengths]))[crm])"
+        )
+        marks = ", ".join("?" for _ in strengths)
+        sql = sql.replace("[strengths]", marks).replace("[crm]", crm if "crm" in strengths else "")
+        stored = [handle_id for handle_id in asked - found if not self._is_fresh(handle_id)]
+        return found | {row["id"] for row in self._rows(sql, stored, (*strengths, *strengths))}
+
+    def handle_ids_after(self, handle_id: int, limit: int) -> list[int]:
+        """The next ids of all handles, in order; 0 starts."""
+        rows = self._database.query("SELECT id FROM handle WHERE id > ? ORDER BY id LIMIT ?", (handle_id, limit))
+        return [row["id"] for row in rows]
+
+    def handle_ids_of(self, person_ids: Iterable[str]) -> list[int]:
+        """The ids of all handles of these persons, as stored."""
+        ids: list[int] = []
+        for chunk in chunks(sorted(person_ids)):
+            marks = ", ".join("?" for _ in chunk)
+            rows = self._database.query("SELECT id FROM handle WHERE person_id IN ([])".replace("[]", marks), chunk)
+            ids.extend(row["id"] for row in rows)
+        return ids
+
+    def anchored_at(self, handle_ids: Iterable[int]) -> dict[str, int]:
+        """Every person, living or merged, whose id is held by one of the handles: person id -> handle id."""
+        stored = [handle_id for handle_id in handle_ids if not self._is_fresh(handle_id)]
+        rows = self._rows("SELECT id, anchor_id FROM person WHERE anchor_id IN [ids]", stored)
+        return {row["id"]: row["anchor_id"] for row in rows}
+
+    # Writing what follows
+
+    def save_links(self, links: Mapping[int, str]) -> None:
+        """What each of the handles may do from now on."""
+        for handle_id, node in self.nodes(links).items():
+            node.link = links[handle_id]
+        self._database.execute_many(
+            "UPDATE handle SET link = ? WHERE id = ?",
+            [(link, handle_id) for handle_id, link in sorted(links.items()) if not self._is_fresh(handle_id)],
+        )
+
+    def assign(self, persons: Mapping[int, str | None]) -> None:
+        """Give handles to persons: handle id -> person id, ``None`` for a handle nothing speaks of any more."""
+        for handle_id, node in self.nodes(persons).items():
+            node.person_id = persons[handle_id]
+        self._database.execute_many(
+            "UPDATE handle SET person_id = ? WHERE id = ?",
+            [
+                (person_id, handle_id)
+                for handle_id, person_id in sorted(persons.items())
+                if not self._is_fresh(handle_id)
+            ],
+        )
+
+    def save_persons(self, anchors: Mapping[str, int], minted: Iterable[str]) -> None:
+        """Add the minted persons, and move the anchors of the others: person id -> handle id."""
+        self.flush()
+        new = sorted(set(minted))
+        if new:
+            now, first = time_text(datetime.now(UTC)), self._next_sequences(len(new))
+            self._renewed.update({person_id: first + index for index, person_id in enumerate(new)})
+            self._database.execute_many(
+                "INSERT INTO person (id, anchor_id, created_at, sequence) VALUES (?, ?, ?, ?)",
+                [(person_id, anchors[person_id], now, first + index) for index, person_id in enumerate(new)],
+            )
+        self._database.execute_many(
+            "UPDATE person SET anchor_id = ? WHERE id = ?",
+            [(anchors[person_id], person_id) for person_id in sorted(anchors.keys() - set(new))],
+        )
+
+    def replace_conflicts(self, handle_ids: Iterable[int], conflicts: Mapping[tuple[int, int], str]) -> None:
+        """The refused links among these handles are now exactly `conflicts`: pair -> reason."""
+        if self._database.query_one("SELECT 1 FROM conflict LIMIT 1") is not None:
+            for chunk in chunks(sorted(handle_ids)):
+                listed = f"({', '.join(map(str, chunk))})"
+                self._database.execute("DELETE FROM conflict WHERE a IN [ids] OR b IN [ids]".replace("[ids]", listed))
+        self._database.execute_many(
+            "INSERT INTO conflict (a, b, reason) VALUES (?, ?, ?)",
+            [(*pair, reason) for pair, reason in sorted(conflicts.items())],
+        )
+
+    def log_changes(self, changes: Sequence[NewChange]) -> None:
+        """Append merges and splits to the log, in this order."""
+        if not changes:
+            return
+        first, now = self._next_sequences(len(changes)), time_text(datetime.now(UTC))
+        self._database.execute_many(
+            "INSERT INTO person_change (sequence, change, from_ids, into_id, handle_ids, why, changed_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    first + index, change.change, json.dumps(change.from_person_ids), change.into_person_id,
+                    json.dumps(change.handle_ids), change.why, now,
+                )
+                for index, change in enumerate(changes)
+            ],
+        )  # fmt: skip
+
+    def mark_changed(self, person_ids: Iterable[str]) -> None:
+        """Move these persons to the end of `Graph.persons_changed_since`; those just added are there already."""
+        changed = sorted(set(person_ids) - self._renewed.keys())
+        if not changed:
+            return
+        first = self._next_sequences(len(changed))
+        self._database.execute_many(
+            "UPDATE person SET sequence = ? WHERE id = ?",
+            [(first + index, person_id) for index, person_id in enumerate(changed)],
+        )
+
+    def flush(self) -> None:
+        """Write the new handles, evidence and observations."""
+        fresh, self._fresh = self._fresh, []
+        self._database.execute_many(
+            "INSERT INTO handle (id, fingerprint, kind, scope, value, link, person_id) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    node.handle_id, node.fingerprint, node.kind, node.scope, node.stored_value, node.link,
+                    node.person_id,
+                )
+                for node in fresh
+            ],
+        )  # fmt: skip
+        for node in fresh:
+            node.fresh = False
+        dirty, self._dirty = self._dirty, []
+        dirty.sort(key=lambda piece: piece.key)
+        self._database.execute_many(
+            "INSERT INTO evidence (a, b, method, strength, first_at, last_at) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (a, b, method, strength) DO UPDATE SET first_at = excluded.first_at,"
+            " last_at = excluded.last_at",
+            [(*piece.key, piece.first, piece.last) for piece in dirty],
+        )
+        for piece in dirty:
+            piece.stored, piece.dirty = True, False
+        self._unwritten.clear()
+        observed, self._observed = self._observed, {}
+        again, new = [], []
+        for key in sorted(observed):
+            node, value = observed[key]
+            moment = (node.said or {})[key[1]][0]
+            if value is None:
+                again.append((moment, *key))
+            else:
+                new.append((*key, self._codec.encrypt(value.encode()), moment))
+        self._database.execute_many("UPDATE observation SET observed_at = ? WHERE handle_id = ? AND field = ?", again)
+        self._database.execute_many(
+            "INSERT INTO observation (handle_id, field, value, observed_at) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (handle_id, field) DO UPDATE SET value = excluded.value, observed_at = excluded.observed_at",
+            new,
+        )
+
+    # Decisions and cuts
+
+    def decided(self, handle_ids: Iterable[int]) -> list[tuple[int, int | None, str, int | None]]:
+        """What people decided about any of the handles and did not take back: (a, b, kind, since)."""
+        if not self._memory.has_decisions:
+            return []
+        rows = self._rows(
+            "SELECT a, b, kind, since FROM decision WHERE revoked_at IS NULL AND a IN [ids]"
+            " UNION SELECT a, b, kind, since FROM decision WHERE revoked_at IS NULL AND b IN [ids]",
+            handle_ids,
+        )
+        return sorted({(row["a"], row["b"], row["kind"], row["since"]) for row in rows}, key=repr)
+
+    def save_decision(
+        self, kind: str, a: int, b: int | None, *, since: datetime | None, actor: str, reason: str | None
+    ) -> int:
+        """Keep what somebody decided; its number."""
+        self.flush()
+        row = self._database.query(
+            "INSERT INTO decision (kind, a, b, since, actor, reason, decided_at) VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " RETURNING id",
+            (
+                kind, a, b, time_number(since) if since else None, self._codec.encrypt(actor.encode()),
+                self._codec.encrypt(reason.encode()) if reason else None, time_text(datetime.now(UTC)),
+            ),
+        )[0]  # fmt: skip
+        self._memory.has_decisions = True
+        return int(row["id"])
+
+    def revoke_decision(self, decision_id: int, actor: str) -> tuple[int, int | None, str] | None:
+        """Take a decision back: its handles and kind; ``None`` when there is none, or it was taken back before."""
+        rows = self._database.query(
+            "UPDATE decision SET revoked_at = ?, revoked_by = ? WHERE id = ? AND revoked_at IS NULL"
+            " RETURNING a, b, kind",
+            (time_text(datetime.now(UTC)), self._codec.encrypt(actor.encode()), decision_id),
+        )
+        return (rows[0]["a"], rows[0]["b"], rows[0]["kind"]) if rows else None
+
+    def cuts(self, handle_ids: Iterable[int]) -> dict[int, list[tuple[int, int]]]:
+        """When handles changed hands, earliest first: handle id -> (since, id of the handle as it was until then)."""
+        found: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        if self._memory.has_cuts:
+            for row in self._rows("SELECT handle_id, since, old_id FROM cut WHERE handle_id IN [ids]", handle_ids):
+                found[row["handle_id"]].append((row["since"], row["old_id"]))
+        return {handle_id: sorted(cuts) for handle_id, cuts in found.items()}
+
+    def save_cuts(self, node: Node, times: Iterable[int]) -> set[int]:
+        """The handle changed hands at exactly these times; the ids of the old handles that came or went."""
+        self.flush()
+        known = dict(self.cuts([node.handle_id]).get(node.handle_id, []))
+        wanted = set(times)
+        touched = {known[since] for since in known.keys() - wanted}
+        for since in sorted(known.keys() - wanted):
+            self._database.execute("DELETE FROM cut WHERE handle_id = ? AND since = ?", (node.handle_id, since))
+            self._move_anchors(known[since], node.handle_id)
+        for since in sorted(wanted - known.keys()):
+            old = self.handles([former_ident(ident_of(node.handle), time_text(moment_of(since)))], lambda _: "links")
+            old_id = next(iter(old.values())).handle_id
+            self.flush()
+            self._database.execute(
+                "INSERT INTO cut (handle_id, since, old_id) VALUES (?, ?, ?)", (node.handle_id, since, old_id)
+            )
+            if since == min(wanted):  # who had the handle first keeps the id
+                self._move_anchors(node.handle_id, old_id)
+            touched.add(old_id)
+            self._memory.has_cuts = True
+        return touched
+
+    def with_cuts(self, handle_ids: Iterable[int]) -> set[int]:
+        """Those of the handles that changed hands or are the past of such a one, and all that each has been."""
+        asked = set(handle_ids)
+        if not self._memory.has_cuts:
+            return set()
+        rows = self._rows(
+            "SELECT handle_id, old_id FROM cut WHERE handle_id IN [ids]"
+            " UNION SELECT handle_id, old_id FROM cut WHERE old_id IN [ids]",
+            asked,
+        )
+        return {handle_id for row in rows for handle_id in tuple(row)}
+
+    def _move_anchors(self, old_id: int, new_id: int) -> None:
+        self._database.execute("UPDATE person SET anchor_id = ? WHERE anchor_id = ?", (new_id, old_id))
+
+    def _open(self) -> None:
+        memory = self._memory
+        row = self._database.query("UPDATE counter SET value = value + 1 WHERE name = 'generation' RETURNING value")[0]
+        if row["value"] != memory.generation + 1:
+            memory.forget()
+            for name in ("decision", "cut"):
+                found = self._database.query_one(f"SELECT 1 FROM {name} LIMIT 1")  # noqa: S608 (our names)
+                setattr(memory, f"has_{name}s", found is not None)
+        memory.generation = row["value"]
+
+    def _new_handle_id(self) -> int:
+        memory = self._memory
+        if memory.next_handle_id is None:
+            row = self._database.query_one("SELECT COALESCE(MAX(id), 0) + 1 AS next FROM handle")
+            memory.next_handle_id = int(row["next"]) if row else 1
+        memory.next_handle_id += 1
+        return memory.next_handle_id - 1
+
+    def _node(self, row: Row, ident: Ident | None) -> Node:
+        node = self._memory.nodes.get(row["id"])
+        if node is None:
+            node = Node(
+                row["id"], row["kind"], row["scope"], row["link"], row["person_id"], row["value"], self._codec,
+                row["fingerprint"],
+            )  # fmt: skip
+            self._memory.nodes[node.handle_id] = node
+        if ident is not None:
+            self._memory.by_ident[ident] = node
+        return node
+
+    def _is_fresh(self, handle_id: int) -> bool:
+        node = self._held.get(handle_id)
+        return node is not None and node.fresh
+
+    def _with_whole_history(self, handle_ids: set[int]) -> set[int]:
+        """The handles, and those of which they are the past."""
+        if not self._memory.has_cuts:
+            return handle_ids
+        rows = self._rows("SELECT handle_id FROM cut WHERE old_id IN [ids]", handle_ids)
+        return handle_ids | {row["handle_id"] for row in rows}
+
+    def _refresh_contact(self, record_id: int, touched: Touched, *, reorder: bool = False) -> None:
+        """Make the evidence of one contact what its newest version says; a merged one has none of its own."""
+        row = self._database.query_one("SELECT state, handle_ids FROM contact WHERE record_id = ?", (record_id,))
+        if row is None:
+            return
+        wanted: set[tuple[int, int, str]] = set()
+        if row["state"] == "live":
+            merges = self._database.query("SELECT old_id FROM contact_merge WHERE record_id = ?", (record_id,))
+            wanted = {(*ordered(record_id, merge["old_id"]), "crm_merge") for merge in merges}
+            if self._database.query_one("SELECT 1 FROM contact_merge WHERE old_id = ?", (record_id,)) is None:
+                handle_ids = dict.fromkeys(json.loads(row["handle_ids"]))
+                wanted |= {(*ordered(a, b), "contact") for a, b in combinations(handle_ids, 2)}
+                wanted.add((record_id, record_id, "contact"))
+        known = {
+            (pair["a"], pair["b"], pair["method"])
+            for pair in self._database.query(
+                "SELECT a, b, method FROM contact_evidence WHERE record_id = ?", (record_id,)
+            )
+        }
+        gone, new = sorted(known - wanted), sorted(wanted - known)
+        self._database.execute_many(
+            "DELETE FROM contact_evidence WHERE record_id = ? AND a = ? AND b = ? AND method = ?",
+            [(record_id, *pair) for pair in gone],
+        )
+        self._database.execute_many(
+            "INSERT INTO contact_evidence (record_id, a, b, method) VALUES (?, ?, ?, ?)",
+            [(record_id, *pair) for pair in new],
+        )
+        touched.withdrawn.update(handle_id for pair in gone for handle_id in pair[:2])
+        changed = wanted | known if reorder else {*gone, *new}
+        touched.handle_ids.update(handle_id for pair in changed for handle_id in pair[:2])
+        touched.renamed.add(record_id)
+
+    def _rows(self, sql: str, handle_ids: Iterable[int], parameters: Sequence[Any] = ()) -> list[Row]:
+        return rows_of(self._database, sql, handle_ids, parameters)
+
+    def _next_sequences(self, count: int) -> int:
+        row = self._database.query(
+            "UPDATE counter SET value = value + ? WHERE name = 'sequence' RETURNING value", (count,)
+        )[0]
+        return int(row["value"]) - count + 1
+
+
+def rows_of(database: Database, sql: str, handle_ids: Iterable[int], parameters: Sequence[Any] = ()) -> list[Row]:
+    """All rows of `sql` with ``[ids]`` standing for the handle ids, asked in pieces; ids are our own integers."""
+    rows: list[Row] = []
+    for chunk in chunks(sorted(handle_ids)):
+        rows.extend(database.query(sql.replace("[ids]", f"({', '.join(map(str, chunk))})"), parameters))
+    return rows
+
+
+def _at(handle_id: int, moment: int, cuts: Mapping[int, list[tuple[int, int]]]) -> int:
+    """The handle as it was at that moment."""
+    return next((old_id for since, old_id in cuts.get(handle_id, ()) if moment < since), handle_id)
