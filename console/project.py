@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def hubspot_settings() -> Any:
 def status_lines(stores: Stores) -> list[str]:
     """How things stand, for a person."""
     from stores.archive import Archive
+    from stores.archive.conversations import vanishing_requests
     from stores.deliveries import Deliveries
     from stores.outbox import Outbox
     from stores.parked import Parked
@@ -63,4 +65,5 @@ def status_lines(stores: Stores) -> list[str]:
         f"archive:    {Archive(stores).high_water()} changes",
         f"outbox:     {outbox}",
         f"parked:     {Parked(stores).count()}",
+        f"requests:   {len(vanishing_requests(stores, datetime.now(UTC)))} unanswered may vanish within 7 days",
     ]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, cast
 
 from pydantic_core import to_jsonable_python
@@ -55,6 +55,14 @@ STATUS_RANK: Mapping[str, int] = {
     "refused": 7,
 }
 """A message's status never moves down; failed and refused are final."""
+
+REQUESTS_KEPT: Mapping[str, timedelta] = {"instagram": timedelta(days=30), "messenger": timedelta(days=30)}
+"""How long a message request may lie idle before the channel's API has it no more.
+
+Source: developers.facebook.com/documentation/business-messaging/messenger-platform/conversations (2026-02-11) and
+developers.facebook.com/docs/instagram-platform/instagram-api-with-instagram-login/conversations-api (read 2026-11),
+documented. That an answer makes a request an ordinary conversation is assumed.
+"""
 
 NOT_A_WORD: frozenset[str] = frozenset({"auto_reply", "bounce", "system"})
 """Flags of messages that no person wrote: they ask nothing and answer nothing."""
@@ -394,7 +402,8 @@ def derive_conversation(
 ) -> Conversation:
     """The conversation of these messages.
 
-    What the customer took back asks for no answer any more, but it did open the window.
+    What the customer took back asks for no answer any more, but it did open the window. Whether a conversation is a
+    message request is not always told, so one that the account never answered may be one (`request_vanishes_at`).
 
     Args:
         facts: one per message, any order.
@@ -414,6 +423,9 @@ def derive_conversation(
     )
     flagged_at = max((one.sent_at for one in facts if one.request_folder), default=None)
     accepted_at = max((one.sent_at for one in facts if one.role != "none" and not one.request_folder), default=None)
+    request_folder = flagged_at is not None and (accepted_at is None or accepted_at <= flagged_at)
+    is_public = ids.is_public_thread(conversation_key)
+    may_vanish = (request_folder or last_outbound_at is None) and unanswered_since is not None and not is_public
     return Conversation(
         conversation_key=conversation_key,
         channel=channel,
@@ -426,8 +438,9 @@ def derive_conversation(
         last_inbound_at=last_inbound_at,
         last_outbound_at=last_outbound_at,
         unanswered_since=unanswered_since,
-        window_closes_at=None if ids.is_public_thread(conversation_key) else _window(channel, last_inbound_at),
-        request_folder=flagged_at is not None and (accepted_at is None or accepted_at <= flagged_at),
+        window_closes_at=None if is_public else _window(channel, last_inbound_at),
+        request_folder=request_folder,
+        request_vanishes_at=_request_vanishes_at(channel, last_inbound_at) if may_vanish else None,
     )
 
 
@@ -465,6 +478,14 @@ def _window(channel: str, last_inbound_at: datetime | None) -> datetime | None:
     try:
         return policy.window_closes_at(channel, last_inbound_at)
     except OverflowError:  # a platform time in the year 9999: there is no such moment
+        return None
+
+
+def _request_vanishes_at(channel: str, last_inbound_at: datetime | None) -> datetime | None:
+    kept = REQUESTS_KEPT.get(channel)
+    try:
+        return None if kept is None or last_inbound_at is None else last_inbound_at + kept
+    except OverflowError:  # as above
         return None
 
 

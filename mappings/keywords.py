@@ -97,6 +97,37 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword(_OUT, "pt", "cancelar assinatura"),
     Keyword(_OUT, "pt", "parar promoções"),
     Keyword(_IN, "pt", "me inscrever"),
+    # Chinese, simplified and traditional. Not here: T, TD and R, which mainland shops ask for by SMS, for they are also
+    # sizes and initials; and the bare word for "subscribe", which is a button of many a paid service.
+    Keyword(_OUT, "zh", "退订"),  # the word under mainland advertisements ("回复退订")
+    Keyword(_OUT, "zh", "退訂"),
+    Keyword(_OUT, "zh", "取消订阅"),  # "unsubscribe"
+    Keyword(_OUT, "zh", "取消訂閱"),
+    Keyword(_OUT, "zh", "拒收"),  # "I refuse to receive" ("拒收请回复"), said of messages
+    Keyword(_IN, "zh", "重新订阅"),  # "subscribe again": said to nobody but a sender of news
+    Keyword(_IN, "zh", "重新訂閱"),
+    Keyword(_OUT, "ja", "配信停止"),  # "stop delivery", the label of the link under Japanese newsletters
+    Keyword(_OUT, "ja", "配信停止希望"),  # the same as a wish, as people type it
+    Keyword(_OUT, "ja", "配信解除"),
+    Keyword(_OUT, "ja", "購読解除"),  # "end the subscription"
+    Keyword(_OUT, "ja", "停止", on_buttons=False),  # "stop", in Chinese as well; on a button it stops something else
+    Keyword(_IN, "ja", "配信再開"),  # "resume delivery"
+    # Thai, Indonesian and Vietnamese: the bare words for "cancel" are not here, they cancel orders.
+    Keyword(_OUT, "th", "ยกเลิกการรับข่าวสาร"),  # "cancel receiving news"
+    Keyword(_OUT, "th", "ยกเลิกรับข่าวสาร"),
+    Keyword(_OUT, "th", "ไม่รับข่าวสาร"),  # "receive no news"
+    Keyword(_OUT, "th", "หยุดส่งข้อความ"),  # "stop sending messages"
+    Keyword(_IN, "th", "สมัครรับข่าวสาร"),  # "sign up for news"
+    Keyword(_OUT, "id", "UNREG"),  # the word of Indonesian carriers' own services
+    Keyword(_OUT, "id", "berhenti", on_buttons=False),  # "stop"; on a button it may end a dialogue
+    Keyword(_OUT, "id", "berhenti berlangganan"),  # "unsubscribe"
+    Keyword(_IN, "id", "berlangganan lagi"),  # "subscribe again"
+    Keyword(_OUT, "vi", "hủy đăng ký"),  # "cancel the subscription", in both spellings and without marks
+    Keyword(_OUT, "vi", "huỷ đăng ký"),
+    Keyword(_OUT, "vi", "huy dang ky"),
+    Keyword(_OUT, "vi", "ngừng nhận tin"),  # "stop receiving news"
+    Keyword(_OUT, "vi", "ngung nhan tin"),
+    Keyword(_IN, "vi", "đăng ký nhận tin"),  # "sign up for news"
 )
 
 _INVISIBLE = re.compile(r"[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]")

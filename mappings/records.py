@@ -50,8 +50,16 @@ class Record(BaseModel):
 class Handle(BaseModel):
     """One address of a person: (kind, scope, value).
 
-    Kinds: ``email`` and ``phone`` (E.164) without scope; ``whatsapp_user`` (scope: portfolio), ``messenger_psid``
-    (scope: page), ``hubspot_contact`` (scope: portal) and so on. A scoped id never matches in another scope.
+    A scoped id never matches in another scope. Kinds, by what scopes them:
+
+    - the whole world: ``email``, ``phone`` (E.164), ``telegram_user``, ``telegram_chat``, ``x_user``
+    - the account of ours that it was seen by: ``apple_opaque``, ``chatwoot_contact``, ``instagram_igsid``,
+      ``line_group``, ``line_room``, ``login`` (who is logged in at our site), ``messenger_psid``,
+      ``messenger_user_ref``, ``slack_user`` (workspace), ``sms_sender``, ``sms_short_code``, ``viber_user``,
+      ``wechat_openid``
+    - what owns several accounts: ``custom_user`` (id space of the channel), ``line_user`` (provider),
+      ``wechat_unionid`` (Open Platform account), ``wecom_external_user`` (company), ``whatsapp_user`` (portfolio)
+    - the CRM's account: ``hubspot_contact`` (portal), ``salesforce_contact`` (organisation) and so on
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -236,7 +244,12 @@ class Conversation(Record):
     last_outbound_at: UtcDatetime | None = None
     unanswered_since: UtcDatetime | None = Field(None, description="Oldest customer message after our last answer.")
     window_closes_at: UtcDatetime | None = None
-    request_folder: bool = False
+    request_folder: bool = Field(False, description="It lies in the account's folder of message requests.")
+    request_vanishes_at: UtcDatetime | None = Field(
+        None,
+        description="When the platform's API drops the conversation if nothing happens: it is a message request, or "
+        "may be one because the account never answered.",
+    )
 
 
 class Contact(Record):

@@ -2,7 +2,8 @@
 
 Platforms keep files for minutes (WhatsApp's links) to days, so they are fetched when the message is read. A file's name
 is a keyed fingerprint of its content: the same picture in ten messages is one file, and a stolen folder does not tell
-whether a known picture is in it. It stays as long as a message uses it.
+whether a known picture is in it. It stays until its messages are erased, or until no message has brought it for as long
+as the receiver keeps files (`media_retention_days`).
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ class StoredMedia:
     sha256: str
     size_bytes: int
     mime_type: str
+
+    def of(self, attachment: Attachment) -> Attachment:
+        """`attachment`, which says now where its bytes are and what they turned out to be."""
+        facts = {"media_key": self.media_key, "size_bytes": self.size_bytes, "mime_type": self.mime_type}
+        return attachment.model_copy(update={**facts, "sha256": attachment.sha256 or self.sha256})
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stores.database import Row, Stores
+
+PASSING = ("CredentialsError", "RateLimitedError", "UnavailableError")
+"""Errors that may be gone another time, without a change of ours."""
+RETRIES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,24 @@ class Parked:
                     (now, parked_id),
                 )
         return marked
+
+    def ask_retry(self, part: str, stream: str, now: datetime) -> int:
+        """Ask for the replay of what a passing trouble kept out; the number of rows marked.
+
+        Each row `RETRIES` times at most, after 4, 16, 64 ... minutes: within four days, then a person must ask.
+        """
+        rows = self._database.query(
+            "SELECT id, tries, changed_at FROM parked WHERE part = ? AND stream = ? AND status = 'parked'"  # noqa: S608
+            f" AND tries <= ? AND error IN ({', '.join('?' * len(PASSING))}) ORDER BY id",
+            (part, stream, RETRIES, *PASSING),
+        )
+        return self.ask_replay(
+            [
+                row["id"]
+                for row in rows
+                if datetime.fromisoformat(row["changed_at"]) + timedelta(minutes=4 ** row["tries"]) <= now
+            ]
+        )
 
     def drop(self, parked_ids: list[int]) -> int:
         """Give rows up for good; the number of rows dropped."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -32,7 +32,7 @@ from mappings.settings import PluginSettings
 from stores.deliveries import Deliveries, Delivery
 from stores.items import Items, Sighting
 from stores.media import Media, MediaRequest
-from stores.parked import ParkedItem
+from stores.parked import Parked, ParkedItem
 from stores.positions import Positions
 from taps.base import Checkpoint, OneThreadTap, read_keywords
 from taps.webhooks.items import Item
@@ -53,12 +53,12 @@ class DeliverySettings(PluginSettings):
         "is there and end.",
     )
     keywords_file: str | None = Field(
-        None, description="Your own list of opt-out and opt-in words (CSV). Default: the packaged list, six languages."
+        None, description="Your own list of opt-out and opt-in words (CSV). Default: the packaged list."
     )
     fetch_media: bool = Field(
         False,
         description="Fetch the files of messages when they are read and keep them encrypted in the state folder: "
-        "platforms delete theirs after minutes to days.",
+        "platforms delete theirs after minutes to days. What cannot be had at once is tried again for four days.",
     )
     media_max_bytes: int = Field(25 * 2**20, gt=0, description="Larger files are left where they are.")
     media_private_hosts: list[str] = Field(
@@ -69,6 +69,7 @@ class DeliverySettings(PluginSettings):
 
 
 SettingsModel = TypeVar("SettingsModel", bound=DeliverySettings)
+Expected = Callable[[Item, datetime | None], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,27 +132,52 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
         del items
         return iter(())
 
-    def emit_polled(self, items: Items, found: Sequence[tuple[Item, datetime]], number: int) -> Iterator[Record]:
-        """The records of those polled events that neither a delivery nor an earlier pass of polling brought.
+    def rings(self) -> bool:
+        """Whether a delivery asks for another look: a webhook that brings no events, only the news of some.
+
+        `poll` is then called again, also where `polls` is off; it must ask for what rang, so that this turns false.
+        """
+        return False
+
+    def unseen(
+        self,
+        items: Items,
+        found: Sequence[tuple[Item, datetime | None]],
+        number: int,
+        *,
+        expected: Expected | None = None,
+    ) -> list[Item]:
+        """Those polled events that neither a delivery nor an earlier pass of polling brought.
 
         Args:
             items: as given to `poll`.
             found: each event, under the key that a delivery would have it, with when it happened.
             number: of this pass of polling; kept in the bookmark and one more for each pass that was complete.
+            expected: whether a webhook should have brought an event, else it is not counted as missed. Where no
+                webhook has ever come, none is.
         """
-        prefix = "" if self._receives else "history:"
-        sightings = [
-            Sighting(
-                self.item_key(self.account_of(item), self.identity_of(item)),
-                f"{prefix}{item.kind}", f"poll:{number}", number, moment,
-            )
-            for item, moment in found
-        ]  # fmt: skip
+        sightings = []
+        for item, moment in found:
+            counts = self._receives and (expected is None or expected(item, moment))
+            key = self.item_key(self.account_of(item), self.identity_of(item))
+            kind = item.kind if counts else f"history:{item.kind}"
+            sightings.append(Sighting(key, kind, f"poll:{number}", number, moment))
         answers = items.claim_polled(self.platform, sightings)
-        for (item, _), unseen in zip(found, answers, strict=True):
-            if unseen:
-                self.missed += bool(self._receives)
-                yield from self.emit(self.outcome(item, self.now(), f"poll:{number}"))
+        news = [(item, one) for (item, _), one, new in zip(found, sightings, answers, strict=True) if new]
+        self.missed += sum(one.kind == item.kind for item, one in news)
+        return [item for item, _ in news]
+
+    def emit_polled(
+        self,
+        items: Items,
+        found: Sequence[tuple[Item, datetime | None]],
+        number: int,
+        *,
+        expected: Expected | None = None,
+    ) -> Iterator[Record]:
+        """The records of the events that are `unseen`."""
+        for item in self.unseen(items, found, number, expected=expected):
+            yield from self.emit(self.outcome(item, self.now(), f"poll:{number}"))
 
     def now(self) -> datetime:
         """The time that a look back is counted from."""
@@ -163,6 +189,8 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
         """Replays first, then what was delivered, then what polling finds, then what still arrives."""
         deliveries = Deliveries(self.stores)
         try:
+            if self.settings.fetch_media:
+                Parked(self.stores).ask_retry(self.name, "media", self.now())
             yield from self.replay(("route", self.settings.route), self._replayed)
             items = Items(self.stores)
             yield from self._read(deliveries, items)
@@ -203,6 +231,8 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
             if not polled and (not page or after >= last):
                 yield Checkpoint({"delivery_id": after})
                 polled = yield from _until_pause(polling)
+            if polled and not self.stop_requested and self.rings():
+                polling, polled = self._poll(items), False
             now = time.monotonic()
             if self.stop_requested or (polled and now >= deadline):
                 return
@@ -307,7 +337,8 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
         """How to get the bytes of an attachment; ``None`` when there is no way.
 
         By default its `url`, without a token. A platform that wants a token or a look-up writes its own; what that
-        raises parks the attachment, and the message goes on without its bytes.
+        raises parks the attachment, and the message goes on without its bytes. After a passing trouble the next runs
+        ask again (`stores.parked.Parked.ask_retry`).
         """
         del message
         return MediaRequest(attachment.url) if attachment.url else None
@@ -346,10 +377,7 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
             payload = {"route": self.settings.route, "message": message.model_dump(mode="json")}
             self.park("media", f"{message.message_key}#{position}", error, payload, message.raw_ref)
             return attachment
-        update = {"media_key": found.media_key, "size_bytes": found.size_bytes}
-        return attachment.model_copy(
-            update={**update, "sha256": attachment.sha256 or found.sha256, "mime_type": found.mime_type}
-        )
+        return found.of(attachment)
 
     # Parking and replaying
 
@@ -375,8 +403,11 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
         self.park("deliveries", f"{self.settings.route}|{raw_ref}", error, payload, raw_ref)
 
     def _replayed(self, row: ParkedItem) -> Iterator[Record]:
-        if "message" in row.payload:  # a file that could not be fetched: the message again, now with it
-            yield self._with_media(Message.model_validate(row.payload["message"]))
+        if "message" in row.payload:  # a file that could not be fetched: the message again, if there is one now
+            message = Message.model_validate(row.payload["message"])
+            again = self._with_media(message)
+            if again != message:
+                yield again
             return
         for outcome in self._parked_outcomes(row):
             yield from self.emit(outcome)

@@ -13,7 +13,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import Any, Self
 
@@ -25,15 +25,18 @@ from mappings.errors import (
     MissingFieldError,
     OneThreadError,
     PayloadError,
+    SettingsError,
     UnavailableError,
     UnknownShapeError,
 )
-from mappings.from_email import EmailContext, own_address_of, records_from_email
+from mappings.fold import key_of_another_mail
+from mappings.from_email import EmailContext, files_from_email, own_address_of, records_from_email
 from mappings.from_email.folders import Folder, folders_to_read
 from mappings.keywords import Keywords
-from mappings.records import Consent, Evidence, Message, Receipt, Record
+from mappings.records import Attachment, Consent, Evidence, Message, Receipt, Record
 from mappings.settings import PluginSettings
-from stores.parked import ParkedItem
+from stores.media import Media
+from stores.parked import Parked, ParkedItem
 from taps.base import Check, Checkpoint, OneThreadTap, read_keywords
 from taps.email_mailbox import Listed, Mailbox
 
@@ -81,8 +84,13 @@ class EmailSettings(PluginSettings):
     )
     timeout_seconds: float = Field(60, gt=0, description="How long to wait for an answer of the server.")
     keywords_file: str | None = Field(
-        None, description="Your own list of opt-out and opt-in words (CSV). Default: the packaged list, six languages."
+        None, description="Your own list of opt-out and opt-in words (CSV). Default: the packaged list."
     )
+
+    fetch_media: bool = Field(
+        False, description="Keep the attachments of mails, encrypted in the state folder, when the mails are read."
+    )
+    media_max_bytes: int = Field(25 * 2**20, gt=0, description="Larger attachments are left in the mailbox.")
 
     @model_validator(mode="after")
     def _knows_an_address_of_ours(self) -> Self:
@@ -183,6 +191,8 @@ class TapEmail(OneThreadTap[EmailSettings]):
         if not self.settings.folders and len(folders) == 1:
             self.logger.warning("no folder of sent mail found: replies written elsewhere are not seen; set `folders`")
         if not self._replayed:
+            if self.settings.fetch_media:
+                Parked(self.stores).ask_retry(self.name, "media", datetime.now(UTC))
             yield from self.replay(("account", self.settings.mailbox_account), self._parked_records)
             self._replayed = True
         while True:
@@ -283,7 +293,10 @@ class TapEmail(OneThreadTap[EmailSettings]):
     def _records(self, raw: bytes, context: EmailContext) -> list[Record]:
         """The records of one mail, or none when it was parked. Nothing that a mail holds makes this raise."""
         try:
-            return records_from_email(raw, context)
+            found = records_from_email(raw, context)
+            if self.settings.fetch_media:
+                return [self._with_media(one, raw, context) if isinstance(one, Message) else one for one in found]
+            return found  # noqa: TRY300 (what failed is parked by what follows)
         except PayloadError as error:
             self._park(error, raw, context)
         except OneThreadError:
@@ -291,6 +304,46 @@ class TapEmail(OneThreadTap[EmailSettings]):
         except Exception as error:  # noqa: BLE001 (one mail that the mapping did not foresee must not stop the rest)
             self._park(UnknownShapeError(f"the mapping of the mail failed with {type(error).__name__}"), raw, context)
         return []
+
+    # Files
+
+    @cached_property
+    def media(self) -> Media:
+        """The store of files."""
+        return Media(self.stores)
+
+    def _with_media(self, message: Message, raw: bytes, context: EmailContext) -> Message:
+        """A mail with its attachments in our store; one that cannot be kept is parked, and the mail goes on."""
+        files: dict[str, bytes] = {}
+        attachments = list(message.attachments)
+        for position, attachment in enumerate(attachments):
+            key = self._media_key_of(message, attachment, position)
+            if not attachment.size_bytes or self.media.is_erased(key):
+                continue
+            found = self.media.find(key, position)
+            try:
+                if found is None:
+                    files = files or files_from_email(raw)
+                    found = self.media.keep(
+                        [files[attachment.platform_media_id or ""]],
+                        max_bytes=self.settings.media_max_bytes,
+                        expected=attachment,
+                        message_key=key,
+                        position=position,
+                    )
+            except SettingsError:  # the operator's to put right, for all files
+                raise
+            except OneThreadError as error:
+                self._park(error, None, context, stream="media", part=f"#{position}")
+            else:
+                attachments[position] = found.of(attachment)
+        return message.model_copy(update={"attachments": attachments})
+
+    def _media_key_of(self, message: Message, attachment: Attachment, position: int) -> str:
+        """The key that the archive gives to a mail: another one where another mail has the same Message-ID."""
+        found = self.media.find(message.message_key, position)
+        is_other = found is not None and found.sha256 != attachment.sha256
+        return key_of_another_mail(message) if is_other else message.message_key
 
     def _wait(self, mailbox: Mailbox, folder: Folder, deadline: float) -> Iterator[Checkpoint]:
         """Until something new is announced in `folder`, the round is over or the time is up; heartbeats meanwhile."""
@@ -330,7 +383,16 @@ class TapEmail(OneThreadTap[EmailSettings]):
 
     # Parking and replaying
 
-    def _park(self, error: PayloadError, raw: bytes | None, context: EmailContext) -> None:
+    def _park(
+        self,
+        error: OneThreadError,
+        raw: bytes | None,
+        context: EmailContext,
+        *,
+        stream: str = "messages",
+        part: str = "",
+    ) -> None:
+        """Put a mail aside; without `raw` a replay asks the server for it. `part`: what of it, for the key."""
         payload = {
             "account": context.account,
             "folder": context.folder,
@@ -341,7 +403,7 @@ class TapEmail(OneThreadTap[EmailSettings]):
             "size_bytes": context.size_bytes,
             "base64": base64.b64encode(raw).decode() if raw is not None else None,
         }
-        self.park("messages", f"{context.account}|{context.raw_ref}", error, payload, context.raw_ref)
+        self.park(stream, f"{context.account}|{context.raw_ref}{part}", error, payload, context.raw_ref)
 
     def _parked_records(self, row: ParkedItem) -> list[Record]:
         payload = row.payload

@@ -6,49 +6,37 @@ second, 200 a page, the first 10,000 results, index lags behind), read 2026-11, 
 
 from __future__ import annotations
 
-import json
-import logging
-import random
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, ClassVar
 
-import backoff
-import urllib3
 from pydantic import Field, SecretStr
 
 from mappings.errors import (
     CredentialsError,
     OneThreadError,
     PayloadError,
-    RateLimitedError,
-    RejectedError,
     UnavailableError,
 )
 from mappings.from_hubspot import (
     CONTACT_FIELDS,
-    REPLY_FIELDS,
     contact_from_hubspot,
     moment_from_hubspot,
     raw_ref,
     replies_from_hubspot,
 )
-from mappings.http import error_for_status, retry_after_seconds
 from mappings.records import Contact, Record, Reply
 from mappings.settings import PluginSettings
 from mappings.to_hubspot import REPLY_STATUS, datetime_text, property_definitions
-from stores.control import Pauses
-from stores.database import Stores
 from stores.parked import Parked
-from taps.base import Check, Checkpoint, HttpSession, OneThreadTap
+from taps.base import Check, Checkpoint, OneThreadTap
+from taps.hubspot_api import HubSpotAccount, HubSpotReader, results_of
 
 _CONTACTS = "contacts"
 _LIST_PAGE = 100
 _HISTORY_BATCH = 50
 _MOST_SEEN = 10_000
-_PLATFORM = "HubSpot"
 _NEEDED = {"contacts": "crm.objects.contacts.read", "communications": "crm.objects.contacts.read"}
 
 
@@ -189,7 +177,7 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
 
     def _contacts(self, page: Mapping[str, Any], seen: _Seen) -> Iterator[Contact]:
         """The contacts of a page that were not seen as they are now."""
-        for payload in _results(page):
+        for payload in results_of(page):
             if seen.add(str(payload.get("id")), _modified(payload)):
                 contact = self._contact(payload)
                 if contact is not None:
@@ -252,8 +240,8 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
             ],
         ]
         for page, _ in self._search(groups, [REPLY_STATUS, "lastmodifieddate"], None):
-            newest = max([newest, *map(_modified, _results(page))])
-            candidates = [str(one["id"]) for one in _results(page) if "id" in one]
+            newest = max([newest, *map(_modified, results_of(page))])
+            candidates = [str(one["id"]) for one in results_of(page) if "id" in one]
             for start in range(0, len(candidates), _HISTORY_BATCH):
                 for payload in self.reader.read_with_history(candidates[start : start + _HISTORY_BATCH]):
                     for reply in self._replies(payload, not_before):
@@ -293,7 +281,7 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
     def check(self) -> Iterator[Check]:
         """Token and account, what the token may read, our properties, the clock. Changes nothing."""
         yield from super().check()
-        account = _Account(self.settings)
+        account = HubSpotAccount(self.settings)
         try:
             yield from self._check_account(account)
             yield from self._check_access(account)
@@ -303,7 +291,7 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
         except OneThreadError as error:
             yield Check("HubSpot API", ok=False, detail=str(error), fix="check api_url; try again later")
 
-    def _check_account(self, account: _Account) -> Iterator[Check]:
+    def _check_account(self, account: HubSpotAccount) -> Iterator[Check]:
         told = account.fetch_json("account-info/v3/details")
         found = str(told.get("portalId")) if isinstance(told, dict) else "unknown"
         yield Check("access token", ok=True, detail="accepted")
@@ -312,7 +300,7 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
         yield Check("account", ok=ours, detail=detail, fix="" if ours else "put the right one of the two")
         yield account.check_clock()
 
-    def _check_access(self, account: _Account) -> Iterator[Check]:
+    def _check_access(self, account: HubSpotAccount) -> Iterator[Check]:
         for kind, scope in _NEEDED.items():
             try:
                 account.fetch_json(f"crm/v3/objects/{kind}", {"limit": 1})
@@ -331,7 +319,7 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
         else:
             yield Check("read owners", ok=True, detail="allowed")
 
-    def _check_properties(self, account: _Account) -> Iterator[Check]:
+    def _check_properties(self, account: HubSpotAccount) -> Iterator[Check]:
         told = account.fetch_json("crm/v3/properties/contacts")
         rows = told.get("results") if isinstance(told, dict) else None
         there = {str(one.get("name")) for one in rows or [] if isinstance(one, dict)}
@@ -356,7 +344,7 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
                     "limit": self.settings.search_page_size,
                 }
             )
-            ids = [int(one["id"]) for one in _results(page) if str(one.get("id", "")).isdigit()]
+            ids = [int(one["id"]) for one in results_of(page) if str(one.get("id", "")).isdigit()]
             if not ids:
                 return
             if max(ids) <= position:
@@ -374,22 +362,6 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
     def _park(self, stream: str, payload: Mapping[str, Any], error: PayloadError) -> None:
         record_id = str(payload.get("id"))
         self.park(stream, record_id, error, dict(payload), raw_ref(self.settings.portal_id, record_id))
-
-
-class _Account(HttpSession):
-    """The few questions of ``onethread doctor``; keeps HubSpot's time."""
-
-    def __init__(self, settings: HubSpotSettings) -> None:
-        token = settings.access_token
-        super().__init__(
-            _PLATFORM,
-            settings.api_url,
-            headers={"Authorization": f"Bearer {token.get_secret_value()}"},
-            secrets=[token],
-            timeout_seconds=settings.timeout_seconds,
-            max_tries=2,
-            max_seconds=15,
-        )
 
 
 class _Seen:
@@ -413,164 +385,6 @@ class _Seen:
         kept = sorted((at, record_id) for record_id, at in self._moments.items() if at >= first)
         self._moments = {record_id: at for at, record_id in kept[-_MOST_SEEN:]}
         return dict(self._moments)
-
-
-class HubSpotReader:
-    """The few calls that reading takes: a timeout on each, bounded retries, one pause for all processes.
-
-    Every call may raise `CredentialsError`, `RejectedError`, and after the last try `RateLimitedError` or
-    `UnavailableError`.
-    """
-
-    def __init__(self, settings: HubSpotSettings, stores: Stores) -> None:
-        self._settings = settings
-        self._account = f"hubspot:{settings.portal_id}"
-        self._pauses = Pauses(stores)
-        self._next_search_at = 0.0
-        # The client logs bodies at DEBUG; they hold customers' data.
-        logging.getLogger("hubspot").setLevel(logging.INFO)
-        waiting = backoff.on_exception(
-            backoff.runtime,
-            RateLimitedError,
-            value=lambda error: error.retry_after_seconds,
-            jitter=None,
-            giveup=self._is_too_long,
-            max_tries=settings.max_tries,
-            max_time=settings.max_retry_seconds,
-            logger=None,
-        )
-        retrying = backoff.on_exception(
-            backoff.expo,
-            UnavailableError,
-            factor=settings.retry_wait_seconds,
-            max_value=60,
-            jitter=lambda seconds: seconds * random.uniform(0.5, 1.0),  # noqa: S311  # spreads load, guards nothing
-            max_tries=settings.max_tries,
-            max_time=settings.max_retry_seconds,
-            logger=None,
-        )
-        self._fetch = waiting(retrying(self._fetch_once))
-
-    def list_contacts(self, after: str | None, *, archived: bool = False) -> dict[str, Any]:
-        """One page of all contacts."""
-        # One value with commas, as the pages show it; the client would repeat the parameter.
-        options: dict[str, Any] = {"limit": _LIST_PAGE, "properties": [",".join(CONTACT_FIELDS)], "archived": archived}
-        if after is not None:
-            options["after"] = after
-        return self._fetch("GET contacts", self._objects.get_page, (_CONTACTS,), options)
-
-    def search_contacts(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One page of a search."""
-        time.sleep(max(0.0, self._next_search_at - time.monotonic()))
-        self._next_search_at = time.monotonic() + self._settings.search_interval_seconds
-        return self._fetch("POST contacts/search", self._searches.do_search, (_CONTACTS, request), {})
-
-    def read_with_history(self, record_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Contacts with the history of their reply properties; those deleted meanwhile are left out."""
-        body = {
-            "inputs": [{"id": one} for one in record_ids],
-            "properties": list(CONTACT_FIELDS),
-            "propertiesWithHistory": list(REPLY_FIELDS),
-        }
-        return _results(self._fetch("POST contacts/batch/read", self._batches.read, (_CONTACTS, body), {}))
-
-    @cached_property
-    def agent_names(self) -> dict[str, str]:
-        """HubSpot user id -> name; empty when the token may not read owners."""
-        names = {}
-        try:
-            for owner in _results(self._fetch("GET owners", self._owners.get_page, (), {"limit": 500})):
-                name = " ".join(str(owner[key]) for key in ("firstName", "lastName") if owner.get(key))
-                if owner.get("userId") is not None and name:
-                    names[str(owner["userId"])] = name
-        except (CredentialsError, RejectedError):
-            logging.getLogger(__name__).info("HubSpot: owners cannot be read; agents are named by their user id")
-        return names
-
-    def _fetch_once(
-        self, endpoint: str, function: Callable[..., Any], arguments: Sequence[Any], options: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        left = self._pauses.seconds_left(self._account)
-        if left:
-            raise RateLimitedError(f"{_PLATFORM}: account paused", retry_after_seconds=left)
-        try:
-            response = function(
-                *arguments, **options, _preload_content=False, _request_timeout=self._settings.timeout_seconds
-            )
-            status, headers, raw = response.status, response.headers, response.data
-        except self._api_exceptions as error:
-            failed: Any = error
-            status, headers, raw = failed.status or 0, failed.headers or {}, failed.body
-        except urllib3.exceptions.HTTPError as error:
-            msg = f"{_PLATFORM}: {endpoint} gave no answer ({type(error).__name__})"
-            raise UnavailableError(msg) from None
-        body = _parsed(raw)
-        if not 200 <= status < 300:
-            raise self._error(endpoint, status, headers, body)
-        if not isinstance(body.get("results"), list):
-            # An answer that was cut short must not look like the end of the data.
-            msg = f"{_PLATFORM}: {endpoint} answered {status} without results"
-            raise UnavailableError(msg)
-        return body
-
-    def _error(self, endpoint: str, status: int, headers: Mapping[str, str], body: Mapping[str, Any]) -> OneThreadError:
-        asked = retry_after_seconds(headers.get("Retry-After"), datetime.now(UTC))
-        if status == 429 and body.get("policyName") == "DAILY":
-            msg = f"{_PLATFORM}: {endpoint} answered 429: the account's calls for today are used up. Run again tomorrow"
-            return RateLimitedError(msg)
-        if status in {423, 429, 477}:
-            # Search has a limit per second of its own and no headers (documented); the others say their interval.
-            interval = headers.get("X-HubSpot-RateLimit-Interval-Milliseconds") or ""
-            default = int(interval) / 1000 if interval.isdigit() else 1.0 if endpoint.endswith("search") else 10.0
-            seconds = asked if asked is not None else default
-            self._pauses.pause(self._account, seconds)
-            msg = f"{_PLATFORM}: {endpoint} answered {status}; waiting {seconds:.0f} s"
-            return RateLimitedError(msg, retry_after_seconds=seconds)
-        if status < 400:
-            return UnavailableError(f"{_PLATFORM}: {endpoint} answered {status}; trying again later")
-        category = body.get("category")
-        return error_for_status(_PLATFORM, endpoint, status, code=category if isinstance(category, str) else None)
-
-    def _is_too_long(self, error: Exception) -> bool:
-        asked = getattr(error, "retry_after_seconds", None)
-        return asked is None or asked > self._settings.max_retry_seconds
-
-    # The client; each access to its parts would build a new connection pool, so they are kept
-
-    @cached_property
-    def _client(self) -> Any:
-        import hubspot
-
-        retry = urllib3.Retry(total=None, connect=0, read=0, redirect=3, status=0, other=0)
-        token = self._settings.access_token.get_secret_value()
-        return hubspot.Client.create(access_token=token, retry=retry, host=self._settings.api_url.rstrip("/"))
-
-    @cached_property
-    def _api_exceptions(self) -> tuple[type[Exception], ...]:
-        from hubspot.crm.objects.exceptions import ApiException as ObjectsError
-        from hubspot.crm.owners.exceptions import ApiException as OwnersError
-
-        return (ObjectsError, OwnersError)
-
-    @cached_property
-    def _objects(self) -> Any:
-        return self._client.crm.objects.basic_api
-
-    @cached_property
-    def _batches(self) -> Any:
-        return self._client.crm.objects.batch_api
-
-    @cached_property
-    def _searches(self) -> Any:
-        return self._client.crm.objects.search_api
-
-    @cached_property
-    def _owners(self) -> Any:
-        return self._client.crm.owners.owners_api
-
-
-def _results(page: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [one for one in page["results"] if isinstance(one, dict)]
 
 
 def _next_page(page: Mapping[str, Any], before: str | None) -> str | None:
@@ -597,11 +411,3 @@ def _modified(payload: Mapping[str, Any]) -> str:
 
 def _milliseconds(moment: datetime) -> str:
     return str(int(moment.timestamp() * 1000))
-
-
-def _parsed(raw: Any) -> dict[str, Any]:
-    try:
-        body = json.loads(raw) if raw else {}
-    except ValueError:
-        body = {}
-    return body if isinstance(body, dict) else {}

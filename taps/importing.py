@@ -111,7 +111,7 @@ class ImportSettings(PluginSettings):
         25 * 1024 * 1024, ge=1024, description="mbox: of a larger mail only the header is read."
     )
     keywords_file: str | None = Field(
-        None, description="Your own list of opt-out and opt-in words (CSV). Default: the packaged list, six languages."
+        None, description="Your own list of opt-out and opt-in words (CSV). Default: the packaged list."
     )
 
 

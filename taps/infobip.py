@@ -25,13 +25,13 @@ from mappings.errors import CredentialsError, OneThreadError, PayloadError, Sett
 from mappings.fields import objects_of, optional_object_of, optional_text_of, text_of
 from mappings.from_infobip import InfobipContext, records_from_infobip
 from mappings.records import Attachment, Message, Record
-from stores.control import Facts
 from stores.items import Items, Sighting
 from stores.media import MediaRequest
 from stores.spool import KEEP, Spool, SpoolEntry
 from taps.base import Check, Checkpoint
 from taps.deliveries import DeliverySettings, DeliveryTap, Outcome
 from taps.infobip_api import InfobipSession, infobip_time
+from taps.infobip_words import ToldWords
 from taps.webhooks import infobip
 from taps.webhooks.items import Item
 from taps.webhooks.meta import key_of_content, parse_body
@@ -148,10 +148,10 @@ class TapInfobip(DeliveryTap[InfobipSettings]):
         """The records of one event; compared with what conversations told, when those are read as well."""
         message = next((one for one in outcome.records if isinstance(one, Message)), None)
         if message is not None and self.settings.conversations and outcome.item.kind == "message":
-            if self._was_told(message, outcome.item.key):
+            if self._words.was_told(message, outcome.item.key):
                 self.ignored["message that conversations had told"] += 1
                 return
-            words = Sighting(self._words(message, 0), "history:words", outcome.raw_ref, 0, message.sent_at)
+            words = Sighting(self._words.key(message), "history:words", outcome.raw_ref, 0, message.sent_at)
             Items(self.stores).claim(self.platform, [words])
         yield from super().emit(outcome)
 
@@ -292,7 +292,7 @@ class TapInfobip(DeliveryTap[InfobipSettings]):
             if (
                 message is None
                 or not self._is_brought
-                or (message.sent_at <= settled and not self._came(message, items))
+                or (message.sent_at <= settled and not self._words.came(message, items))
             ):
                 found.append((outcome, message))
         counted = self._receives and self.cursor.get("looked_to") is not None
@@ -308,67 +308,19 @@ class TapInfobip(DeliveryTap[InfobipSettings]):
         ]
         answers = items.claim_polled(self.platform, sightings)
         news = [one for one, unseen in zip(found, answers, strict=True) if unseen]
-        self._note_told([message for _, message in news if message is not None])
+        self._words.note([message for _, message in news if message is not None])
         for outcome, message in news:
             self.missed += message is not None and counted
             yield from super().emit(outcome)
+
+    @cached_property
+    def _words(self) -> ToldWords:
+        return ToldWords(self.stores, self.settings.route, self.now)
 
     @property
     def _is_brought(self) -> bool:
         """Whether messages come by another way as well, so that they must be compared."""
         return self._receives or self.settings.inbox
-
-    # Telling a message of a conversation from one that a webhook brings: by words, customer and minute
-
-    def _words(self, message: Message, minutes: int) -> str:
-        """Under which key the words of a message are remembered, with the minute moved by so many."""
-        minute = int(message.sent_at.timestamp()) // _MINUTE + minutes
-        kind = "" if message.text else message.kind
-        said = "\0".join((message.channel, message.account, message.handles[0].key, message.text or "", kind))
-        return f"{self.settings.route}|words|{self.stores.codec.fingerprint(said)}|{minute}"
-
-    def _came(self, message: Message, items: Items) -> bool:
-        """Whether a webhook brought these words of this customer within a minute."""
-        sightings = [
-            Sighting(self._words(message, minutes), "history:words", "poll:0", 0, message.sent_at)
-            for minutes in (-1, 0, 1)
-        ]
-        # Asked with pass 0, only what a delivery has claimed is not "unseen".
-        return not all(items.claim_polled(self.platform, sightings))
-
-    @cached_property
-    def _told(self) -> dict[str, list[str]]:
-        """Words that conversations told and nothing had brought: when, and which late message they turned out to be."""
-        found = Facts(self.stores).load(self._told_name)
-        oldest = (self.now() - _LATE).isoformat()
-        return {key: told for key, told in found.items() if told[0] >= oldest} if isinstance(found, dict) else {}
-
-    @property
-    def _told_name(self) -> str:
-        return f"infobip:{self.settings.route}:told"
-
-    def _note_told(self, messages: Sequence[Message]) -> None:
-        """Remember, before they are emitted, what may still come by webhook."""
-        recent = [one for one in messages if one.sent_at >= self.now() - _LATE]
-        if recent:
-            self._told.update({self._words(one, 0): [self.now().isoformat(), ""] for one in recent})
-            Facts(self.stores).save(self._told_name, self._told)
-
-    def _was_told(self, message: Message, key: str) -> bool:
-        """Whether conversations told a message that is brought only now: it is on record already.
-
-        The first that fits is that message, and stays it; another one with the same words is not.
-        """
-        mine = self.stores.codec.fingerprint(key)
-        fitting = [words for minutes in (-1, 0, 1) if (words := self._words(message, minutes)) in self._told]
-        if any(self._told[words][1] == mine for words in fitting):
-            return True
-        free = next((words for words in fitting if not self._told[words][1]), None)
-        if free is None:
-            return False
-        self._told[free][1] = mine
-        Facts(self.stores).save(self._told_name, self._told)
-        return True
 
     # Doctor
 

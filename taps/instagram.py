@@ -28,7 +28,8 @@ from mappings.records import Evidence, Record
 from stores.tokens import Token, Tokens
 from taps.base import Check
 from taps.meta_checks import check_token
-from taps.meta_graph import POLLED, GraphSession, GraphSettings, GraphTap
+from taps.meta_graph import POLLED, GraphSettings, GraphTap
+from taps.meta_session import GraphSession
 from taps.webhooks import instagram
 from taps.webhooks.items import Item
 

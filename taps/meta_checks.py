@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from mappings.errors import PayloadError, RejectedError
 from mappings.fields import object_of
 from taps.base import Check
-from taps.meta_graph import GraphSession
+from taps.meta_session import GraphSession
 
 _SOON = timedelta(days=7)
 

@@ -5,13 +5,12 @@ messages only, 2 calls a second and account, no conversations that lay idle in t
 
 Sources: developers.facebook.com/documentation/business-messaging/messenger-platform/conversations (2026-02-11) and
 developers.facebook.com/docs/instagram-platform/instagram-api-with-instagram-login/conversations-api (read 2026-11);
-documented. A conversation's field ``folder`` is in facebook-business 26.0.3 (observed); its values are written nowhere.
+documented. A conversation's field ``folder`` is in facebook-business 26.0.3 (observed); its values are written nowhere:
+those by default are assumed (public code asks for them), and the field is left out where Graph refuses it.
 """
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -21,7 +20,6 @@ from pydantic import Field, SecretStr
 
 from mappings.errors import (
     CredentialsError,
-    MissingFieldError,
     OneThreadError,
     PayloadError,
     RateLimitedError,
@@ -31,20 +29,22 @@ from mappings.errors import (
 from mappings.fields import object_of, objects_of, optional_object_of, optional_text_of, text_of
 from mappings.meta_graph import moment_of_graph
 from mappings.records import Evidence, Message, Record
+from stores.archive.conversations import REQUEST_WARNING, vanishing_requests
 from stores.items import Items, Sighting
-from taps.base import Check, Checkpoint, HttpSession
+from taps.base import Check, Checkpoint
 from taps.deliveries import DeliverySettings, DeliveryTap, Outcome
+from taps.meta_session import GraphSession
+from taps.wanted_names import WantedNames
 from taps.webhooks.items import Item
 
 POLLED = "polled"
 """The kind of an item that the Conversations API gave."""
 
-_LIMIT_CODES = frozenset({"4", "17", "32", "613", "80001", "80006"})
-_TRANSIENT_CODES = frozenset({"1", "2"})
-_CREDENTIAL_CODES = frozenset({"10", "102", "190", *map(str, range(200, 300))})
 _DETAILED = 20
 _PROFILES_A_RUN = 100  # names are worth a call each, not a rate limit
 _REFUSED_IN_A_ROW = 3
+_KNOWN_FOLDERS = frozenset({"", "inbox", "page_done", "done", "spam"})
+_WRONG_PARAMETER = "100"
 # A webhook on its way is not a missed one.
 _SETTLE = timedelta(seconds=60)
 
@@ -62,9 +62,16 @@ class GraphSettings(DeliverySettings):
         2, gt=0, le=24 * 30, description="How far back each run looks; further when the last complete look is older."
     )
     request_folders: list[str] = Field(
-        default_factory=list,
+        default_factory=lambda: ["pending", "other"],
         description="What Graph calls the folders of message requests (a conversation's field `folder`): what lies "
-        "there gets the flag `request_folder`. Meta documents no names, so nothing is asked by default.",
+        "there gets the flag `request_folder`. Meta documents no names; the log tells those that are not listed here. "
+        "Empty: the field is not asked for.",
+    )
+    request_warning_days: float = Field(
+        REQUEST_WARNING / timedelta(days=1),
+        ge=0,
+        le=30,
+        description="Warn that many days before message requests vanish, which they do after 30 days without a word.",
     )
     api_version: str = Field("v26.0", description="Graph API version (v26.0 was released on 2026-07-29).")
     calls_per_second: float = Field(2, gt=0, description="How fast to poll; Meta allows 2 calls a second and account.")
@@ -76,58 +83,6 @@ class GraphSettings(DeliverySettings):
 
 
 SettingsModel = TypeVar("SettingsModel", bound=GraphSettings)
-
-
-class GraphSession(HttpSession):
-    """Reads Meta's Graph API, whose error codes say more than its HTTP statuses.
-
-    Source: developers.facebook.com/docs/graph-api/guides/error-handling and /overview/rate-limiting, read 2026-11,
-    documented; 80006 assumed.
-    """
-
-    def __init__(self, platform: str, base_url: str, token: SecretStr, calls_per_second: float) -> None:
-        headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
-        super().__init__(platform, base_url, headers=headers, secrets=[token])
-        self._pause_seconds = 1 / calls_per_second
-        self._next_call = 0.0
-        self._regain_seconds: float | None = None
-
-    def fetch_json(self, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
-        """The JSON object that ``GET path`` answers, asked for at most as often as the account allows."""
-        wait = self._next_call - time.monotonic()
-        if wait > 0:
-            time.sleep(wait)
-        self._next_call = time.monotonic() + self._pause_seconds
-        answer = super().fetch_json(path, parameters)
-        if not isinstance(answer, dict):
-            msg = f"{self.platform}: an answer is {type(answer).__name__}, not an object"
-            raise MissingFieldError(msg)
-        return answer
-
-    def budget_of(self, headers: Mapping[str, str]) -> str | None:
-        """The highest share of the hour's calls, from the usage headers; keeps what else the headers tell."""
-        usages = [_json(headers.get("X-App-Usage")), _json(headers.get("X-Page-Usage"))]
-        for rows in _json(headers.get("X-Business-Use-Case-Usage")).values():
-            usages += [one for one in (rows if isinstance(rows, list) else []) if isinstance(one, dict)]
-        names = ("call_count", "total_cputime", "total_time")
-        shares = [one[name] for one in usages for name in names if isinstance(one.get(name), int | float)]
-        waits = [one.get("estimated_time_to_regain_access") for one in usages]
-        minutes = max((one for one in waits if isinstance(one, int | float)), default=0)
-        self._regain_seconds = minutes * 60.0 if minutes > 0 else None
-        return f"{max(shares)} % of the hour's calls used" if shares else None
-
-    def classify(self, endpoint: str, status: int, body: Any, retry_after: float | None) -> OneThreadError:
-        """By Graph's code where it has a meaning of its own."""
-        code = self.error_code(body)
-        what = f"{self.platform}: {endpoint} answered {status} (code {code})"
-        if code in _LIMIT_CODES:
-            wait = self._regain_seconds if retry_after is None else retry_after
-            return RateLimitedError(f"{what}; slowing down", retry_after_seconds=wait)
-        if code in _TRANSIENT_CODES:
-            return UnavailableError(f"{what}; trying again later")
-        if code in _CREDENTIAL_CODES:
-            return CredentialsError(f"{what}; check the account's access token and its permissions")
-        return super().classify(endpoint, status, body, retry_after)
 
 
 class GraphTap(DeliveryTap[SettingsModel]):
@@ -146,7 +101,8 @@ class GraphTap(DeliveryTap[SettingsModel]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._writers: dict[str, None] = {}
+        self._folders_refused = False
+        self._warned_of: tuple[int, int, str] = (0, 0, "")
 
     # What a subclass says
 
@@ -193,9 +149,18 @@ class GraphTap(DeliveryTap[SettingsModel]):
         """The records of one event; remembers who wrote, for a webhook does not say their names."""
         for record in super().emit(outcome):
             if isinstance(record, Message) and record.direction == "inbound" and record.origin != "comment":
-                mine = [one.value for one in record.handles if (one.kind, one.scope) == (self.handle_kind, self._own)]
-                self._writers.update(dict.fromkeys(mine))
+                for one in record.handles:
+                    if (one.kind, one.scope) == (self.handle_kind, self._own):
+                        self._names.add(one.value)
             yield record
+
+    def read(self) -> Iterator[Record | Checkpoint]:
+        """See `taps.deliveries`; whose names are wanted goes with the bookmark."""
+        yield from self._names.kept_with(super().read())
+
+    @cached_property
+    def _names(self) -> WantedNames:
+        return WantedNames(self.cursor, self.stores.codec)
 
     @cached_property
     def _own(self) -> str | None:
@@ -212,6 +177,7 @@ class GraphTap(DeliveryTap[SettingsModel]):
 
         A pass that is cut off by the platform keeps its bookmark, so the next one looks back further.
         """
+        self._warn_of_requests()
         if not self.settings.reconciles:
             return
         started_at = self.now()
@@ -230,27 +196,39 @@ class GraphTap(DeliveryTap[SettingsModel]):
                 self.logger.info("%s: %s", self.display, self.graph.budget)
 
     def _profiles(self, items: Items, number: int, now: datetime) -> Iterator[Record]:
-        """The names of those who wrote and were not asked for before; without that permission there are none.
+        """The names of those who wrote and were not told before; without that permission there are none.
 
-        One person can be refused (blocked us, gave no consent); several in a row are a missing permission.
+        One person can be refused (blocked us, gave no consent); several in a row are a missing permission. Who was
+        refused is asked for again tomorrow.
         """
-        source, refused = f"poll:{number}", 0
-        for user_id in list(self._writers)[:_PROFILES_A_RUN]:
-            asked = Sighting(self.item_key(self.account, f"profile {user_id}"), "profile", source, number, now)
-            if not items.claim_polled(self.platform, [asked])[0]:
-                continue
+        names, source = self._names, f"poll:{number}"
+        refused: list[str] = []
+        for user_id in names.due(now)[:_PROFILES_A_RUN]:
+            if names.is_new(user_id):
+                asked = Sighting(self.item_key(self.account, f"profile {user_id}"), "profile", source, number, now)
+                if not items.claim_polled(self.platform, [asked])[0]:
+                    names.told(user_id)
+                    continue
+                names.wait(user_id, now)
             try:
                 answer = self.graph.fetch_json(user_id, {"fields": self.profile_fields})
                 profile = self.profile_of(answer, user_id, now, source)
-            except (RejectedError, CredentialsError, RateLimitedError, UnavailableError, PayloadError) as error:
-                refused += 1
-                if refused == _REFUSED_IN_A_ROW or isinstance(error, RateLimitedError | UnavailableError):
+            except (RateLimitedError, UnavailableError) as error:
+                self.logger.info("names cannot be read now, a later run asks again: %s", type(error).__name__)
+                break
+            except (RejectedError, CredentialsError, PayloadError) as error:
+                refused.append(user_id)
+                if len(refused) == _REFUSED_IN_A_ROW:
                     self.logger.info("names cannot be read now: %s", type(error).__name__)
+                    names.refused(refused, now, for_themselves=False)
                     return
                 continue
-            refused = 0
+            names.refused(refused, now, for_themselves=True)
+            refused.clear()
+            names.told(user_id)
             if profile is not None:
                 yield profile
+        names.refused(refused, now, for_themselves=True)
 
     def _look_back(self, now: datetime) -> datetime:
         """From when on to look: the last hours, or since the last complete pass if that is longer ago."""
@@ -265,12 +243,11 @@ class GraphTap(DeliveryTap[SettingsModel]):
         """
         where = f"{self.display} conversations"
         requests = {one.casefold() for one in self.settings.request_folders}
-        fields = "id,updated_time,folder" if requests else "id,updated_time"
-        path = f"{self.node}/conversations"
-        parameters: dict[str, Any] = {"platform": self.platform, "fields": fields, "limit": 50}
+        parameters: dict[str, Any] = {"platform": self.platform, "limit": 50}
         seen: set[str] = set()
+        strange: set[str] = set()
         while True:
-            answer = self.graph.fetch_json(path, parameters)
+            answer = self._conversation_page(parameters)
             rows = objects_of(answer, "data", where)
             before = len(seen)
             for row in rows:
@@ -279,8 +256,11 @@ class GraphTap(DeliveryTap[SettingsModel]):
                 conversation_id = text_of(row, "id", where)
                 if conversation_id not in seen:
                     seen.add(conversation_id)
-                    folder = optional_text_of(row, "folder", where) or ""
-                    yield conversation_id, folder.casefold() in requests
+                    folder = (optional_text_of(row, "folder", where) or "").casefold()
+                    if requests and folder not in requests | _KNOWN_FOLDERS | strange:
+                        strange.add(folder)
+                        self.logger.info("a folder %r; name it in request_folders if it has message requests", folder)
+                    yield conversation_id, folder in requests
             after = _next_cursor(answer, self.display) if rows else None
             if after is None:
                 return
@@ -288,6 +268,41 @@ class GraphTap(DeliveryTap[SettingsModel]):
                 msg = f"{self.display}: the list of conversations repeats itself; giving up for this run"
                 raise UnavailableError(msg)
             parameters = {**parameters, "after": after}
+
+    def _conversation_page(self, parameters: Mapping[str, Any]) -> Any:
+        """One page of the list, with each conversation's folder unless Graph refuses to tell it."""
+        path, fields = f"{self.node}/conversations", "id,updated_time"
+        if self.settings.request_folders and not self._folders_refused:
+            try:
+                return self.graph.fetch_json(path, {**parameters, "fields": f"{fields},folder"})
+            except RejectedError as error:
+                if error.code != _WRONG_PARAMETER:
+                    raise
+                self._folders_refused = True
+                self.logger.info("Graph does not tell the folders of conversations: no message request is flagged")
+        return self.graph.fetch_json(path, {**parameters, "fields": fields})
+
+    # Message requests
+
+    def _vanishing(self) -> tuple[int, int, str]:
+        """How many conversations are about to vanish, how many of them are known as requests, and from which day on."""
+        within = timedelta(days=self.settings.request_warning_days)
+        mine = [
+            one
+            for one in vanishing_requests(self.stores, self.now(), within)
+            if one.channel == self.platform and self._own in {None, one.account}
+        ]
+        first = f"{mine[0].request_vanishes_at:%Y-%m-%d}" if mine else ""
+        return len(mine), sum(one.request_folder for one in mine), first
+
+    def _warn_of_requests(self) -> None:
+        told = number, certain, first = self._vanishing()
+        if number and told != self._warned_of:
+            self._warned_of = told
+            self.logger.warning(
+                "%d conversations that nobody answered vanish from %s if they are message requests (%d are), the first "
+                "on %s: answer them", number, self.display, certain, first,
+            )  # fmt: skip
 
     def _unseen_messages(
         self, conversation_id: str, items: Items, number: int, now: datetime, *, is_request: bool
@@ -297,29 +312,24 @@ class GraphTap(DeliveryTap[SettingsModel]):
         Of a message request the newest one is given in any case, once: it carries the flag.
         """
         where = f"{self.display} conversation"
-        prefix = "" if self._receives else "history:"
-        found: dict[str, Sighting] = {}
+        found: dict[str, tuple[Item, datetime | None]] = {}
         for row in self._listed_messages(conversation_id, where):
             mid = text_of(row, "id", where)
             moment = moment_of_graph(row.get("created_time"), "created_time", where)
             if moment <= now - _SETTLE:
-                key = self.item_key(self.account, mid)
-                found[mid] = Sighting(key, f"{prefix}message", f"poll:{number}", number, moment)
-        answers = dict(zip(found, items.claim_polled(self.platform, list(found.values())), strict=True))
+                found[mid] = (Item(0, "message", {self.account_field: self.account}, mid), moment)
+        unseen = {item.key for item in self.unseen(items, list(found.values()), number)}
         flagged = next(iter(found), None) if is_request else None
         if flagged is not None:
             key = self.item_key(self.account, f"request {flagged}")
-            mark = Sighting(key, "history:request", f"poll:{number}", number, found[flagged].platform_time)
+            mark = Sighting(key, "history:request", f"poll:{number}", number, found[flagged][1])
             flagged = flagged if items.claim_polled(self.platform, [mark])[0] else None
-        for mid, unseen in answers.items():
-            if not unseen and mid != flagged:
-                continue
+        for mid in (one for one in found if one in unseen or one == flagged):
             try:
                 message = self.graph.fetch_json(mid, {"fields": self.message_fields})
             except RejectedError as error:  # deleted, or pushed out of the twenty newest meanwhile
                 self.logger.warning("a listed message cannot be read (code %s)", error.code)
                 continue
-            self.missed += bool(unseen and self._receives)
             yield self.polled_item(mid, message, is_request=is_request)
 
     def _listed_messages(self, conversation_id: str, where: str) -> list[dict[str, Any]]:
@@ -337,6 +347,10 @@ class GraphTap(DeliveryTap[SettingsModel]):
     def check(self) -> Iterator[Check]:
         """Besides the settings: the API and the token, our clock, the webhook subscription."""
         yield from super().check()
+        number, certain, first = self._vanishing()
+        detail = f"{number} unanswered, {certain} surely requests; the first vanishes on {first}"
+        fix = "" if not number else "answer them, or accept them in the app"
+        yield Check("message requests", not number, detail if number else "none is about to vanish", fix)
         if not self.settings.reconciles:
             fix = "set the access token and the account's id to find what webhooks miss"
             yield Check("Graph API", ok=None, detail="not asked: polling is off", fix=fix)
@@ -376,12 +390,3 @@ def _next_cursor(answer: Mapping[str, Any], display: str) -> str | None:
         return None
     cursors = object_of(paging, "cursors", f"{display} paging")
     return optional_text_of(cursors, "after", f"{display} paging")
-
-
-def _json(text: str | None) -> dict[str, Any]:
-    """A header's JSON object; empty when it is none."""
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

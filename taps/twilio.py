@@ -30,7 +30,7 @@ from mappings.from_twilio import (
 )
 from mappings.records import Attachment, Consent, Message, Receipt, Record
 from mappings.sms import sms_address
-from stores.items import Items, Sighting
+from stores.items import Items
 from stores.media import MediaRequest
 from taps.base import Check, Checkpoint, HttpSession
 from taps.deliveries import DeliverySettings, DeliveryTap, Outcome
@@ -286,7 +286,8 @@ class TapTwilio(DeliveryTap[TwilioSettings]):
         """
         source = f"poll:{number}"
         expected_from = self._expected_from(began)
-        wanted: list[tuple[_Row, str, Sighting]] = []
+        listed: dict[str, _Row] = {}
+        found: list[tuple[Item, datetime | None]] = []
         for row in rows:
             try:
                 one = self._readable(row)
@@ -296,25 +297,26 @@ class TapTwilio(DeliveryTap[TwilioSettings]):
                 continue
             if one is None or (one.inbound and one.sent_at > began - _SETTLE and one.sid not in self._brought):
                 continue
-            key = self.item_key(row.get("account_sid"), one.sid)
-            kind = "message" if self._receives and one.inbound and one.sent_at >= expected_from else "history:message"
-            wanted.append((one, "message", Sighting(key, kind, source, number, one.sent_at)))
-            what, more = ("listed", "listed") if one.inbound else ("status", row.get("status"))
-            wanted.append((one, what, Sighting(f"{key}:{more}", f"history:{what}", source, number, one.sent_at)))
-        answers = items.claim_polled(self.platform, [sighting for _, _, sighting in wanted])
+            listed[one.sid] = one
+            what, more = ("listed", "listed") if one.inbound else ("listed_status", row.get("status"))
+            for kind, key in (("message", one.sid), (what, f"{one.sid}:{more}")):
+                found.append((Item(0, kind, {"row": row, "media": None}, key), one.sent_at))
+
+        def expected(item: Item, at: datetime | None) -> bool:
+            inbound = item.payload["row"].get("direction") == "inbound"
+            return item.kind == "message" and inbound and at is not None and at >= expected_from
+
         told: set[str] = set()
-        for (one, what, sighting), unseen in zip(wanted, answers, strict=True):
-            if not unseen:
+        for item in self.unseen(items, found, number, expected=expected):
+            if item.kind == "listed_status":
+                yield from self.emit(self.outcome(item, self.now(), source))
                 continue
-            if what == "status":
-                status = Item(0, "listed_status", {"row": one.row, "media": None}, f"{one.sid}:{one.row.get('status')}")
-                yield from self.emit(self.outcome(status, self.now(), source))
-            elif one.sid not in told:
+            one = listed[item.payload["row"]["sid"]]
+            if one.sid not in told:
                 told.add(one.sid)
-                self.missed += sighting.kind == "message"
-                media = self._media_of(one) if what == "message" else None
-                listed = Item(0, "listed", {"row": one.row, "media": media}, one.sid)
-                yield from self.emit(self.outcome(listed, self.now(), source))
+                media = self._media_of(one) if item.kind == "message" else None
+                news = Item(0, "listed", {"row": one.row, "media": media}, one.sid)
+                yield from self.emit(self.outcome(news, self.now(), source))
 
     def _readable(self, row: dict[str, Any]) -> _Row | None:
         """A message of our senders that has left Twilio; raises `MissingFieldError` when it does not say what it is."""

@@ -22,13 +22,13 @@ from mappings.errors import CredentialsError, MissingFieldError, OneThreadError,
 from mappings.fields import moment_of, objects_of, optional_text_of, text_of
 from mappings.from_wecom import WeComContext, account_of_wecom, customer_from_wecom, records_from_wecom
 from mappings.records import Attachment, Message, Record
-from stores.deliveries import Deliveries
 from stores.items import Items, Sighting
 from stores.media import MediaRequest
 from stores.tokens import Token, Tokens
 from taps.base import Check, Checkpoint, HttpSession
 from taps.deliveries import DeliverySettings, DeliveryTap, Outcome
 from taps.tencent import MEDIA_PATH, TencentSession, check_token, token_of
+from taps.wanted_names import WantedNames
 from taps.webhooks import wecom
 from taps.webhooks.items import Item
 from taps.webhooks.meta import key_of_content
@@ -88,7 +88,7 @@ class TapWeCom(DeliveryTap[WeComSettings]):
         self._cursors: dict[str, str] = {}
         self._bells: dict[str, datetime] = {}
         self._asked: set[str] = set()
-        self._may_look = self._only_rung = self._found = self._names_refused = False
+        self._looked = self._found = self._names_refused = False
 
     # The bell
 
@@ -124,10 +124,17 @@ class TapWeCom(DeliveryTap[WeComSettings]):
         return item.kind
 
     def emit(self, outcome: Outcome) -> Iterator[Record]:
-        """The records of one event; a bell is remembered until its account was asked."""
+        """The records of one event; a bell is remembered until its account was asked, a writer until the name was."""
         if outcome.item.kind == wecom.BELL:
             self._ring(outcome.item.payload.get("xml"))
-        yield from super().emit(outcome)
+        else:
+            self._found = True
+        for record in super().emit(outcome):
+            if isinstance(record, Message) and record.direction == "inbound" and self.settings.look_up_customers:
+                user = record.handles[0].value
+                if user not in self._asked:
+                    self._names.add(user)
+            yield record
 
     def _ring(self, xml: Any) -> None:
         try:
@@ -142,20 +149,21 @@ class TapWeCom(DeliveryTap[WeComSettings]):
         if wanted and (known is None or known[1] <= at):
             self._rung[account] = (token, at)
 
-    def _read(self, deliveries: Deliveries, items: Items) -> Iterator[Record | Checkpoint]:
+    def read(self) -> Iterator[Record | Checkpoint]:
         """As every tap over webhooks, and one more look whenever it rings after the look that each run takes."""
         self._cursors = _texts(self.cursor.get("kf_cursors"))
         self._bells = {one: datetime.fromisoformat(at) for one, at in _texts(self.cursor.get("kf_bells")).items()}
-        self._may_look = self._only_rung = self._names_refused = False
+        self._looked, self._names_refused = not self.polls, False
         self._asked.clear()
-        for found in super()._read(deliveries, items):
-            yield found
-            if isinstance(found, Checkpoint) and self._rung and self._may_look:
-                self._only_rung = True
-                yield from self._poll(items)
-        if self._rung and not self.stop_requested:
-            self._only_rung = True
-            yield from self._poll(items)
+        yield from self._names.kept_with(super().read())
+
+    def rings(self) -> bool:
+        """Whether a bell rang whose account was not asked yet."""
+        return bool(self._rung)
+
+    @cached_property
+    def _names(self) -> WantedNames:
+        return WantedNames(self.cursor, self.stores.codec)
 
     # Asking
 
@@ -184,9 +192,9 @@ class TapWeCom(DeliveryTap[WeComSettings]):
     def poll(self, items: Items) -> Iterator[Record | Checkpoint]:
         """What is new in every account, then in those whose bell rings meanwhile; later on in the latter alone."""
         number = int(self.cursor.get("poll_pass", 0)) + 1
-        self._may_look = self._found = False
+        only_rung, self._looked, self._found = self._looked, True, False
         try:
-            waiting = dict.fromkeys([*self._rung, *(() if self._only_rung else self._accounts())])
+            waiting = dict.fromkeys([*self._rung, *(() if only_rung else self._accounts())])
             while waiting:
                 account = next(iter(waiting))
                 del waiting[account]
@@ -197,8 +205,6 @@ class TapWeCom(DeliveryTap[WeComSettings]):
         except OneThreadError:
             self._rung.clear()  # the next run asks all of them; asking again now would meet the same refusal
             raise
-        finally:
-            self._may_look = True
         if self._found:
             yield Checkpoint({"poll_pass": number})
 
@@ -278,25 +284,13 @@ class TapWeCom(DeliveryTap[WeComSettings]):
 
         All are polled, so only what no bell announced counts as missed by the webhook.
         """
-        sightings: list[Sighting] = []
-        for one in found:
-            at = _moment_of(one)
-            announced = at is None or heard is None or at <= heard + _SETTLE or at > self.now() - _SETTLE
-            key = self.item_key(self.account_of(one), self.identity_of(one))
-            kind = f"history:{one.kind}" if announced else one.kind
-            sightings.append(Sighting(key, kind, f"poll:{number}", number, at))
-        writers: dict[str, None] = {}
-        for one, sighting, new in zip(found, sightings, items.claim_polled(self.platform, sightings), strict=True):
-            if not new:
-                continue
-            self._found = True
-            self.missed += not sighting.kind.startswith("history:")
-            for record in self.emit(self.outcome(one, self.now(), f"poll:{number}")):
-                yield record
-                if isinstance(record, Message) and record.direction == "inbound":
-                    writers[record.handles[0].value] = None
+
+        def expected(_: Item, at: datetime | None) -> bool:
+            return at is not None and heard is not None and heard + _SETTLE < at <= self.now() - _SETTLE
+
+        yield from self.emit_polled(items, [(one, _moment_of(one)) for one in found], number, expected=expected)
         if self.settings.look_up_customers:
-            yield from self._customers(items, list(writers), number)
+            yield from self._customers(items, number)
 
     def _heard(self, account: str, rang_at: datetime | None) -> datetime | None:
         """When the newest bell of this account rang; ``None`` where none ever did."""
@@ -307,15 +301,16 @@ class TapWeCom(DeliveryTap[WeComSettings]):
 
     # Who it is
 
-    def _customers(self, items: Items, writers: Sequence[str], number: int) -> Iterator[Record]:
-        """What WeCom says of those who wrote and were not asked for in this week."""
-        now, source = self.now(), f"poll:{number}"
+    def _customers(self, items: Items, number: int) -> Iterator[Record]:
+        """What WeCom says of those who wrote and were not told in this week."""
+        now, source, names = self.now(), f"poll:{number}", self._names
         week = "{}-W{:02}".format(*now.isocalendar())
-        writers = [user for user in writers if user not in self._asked]
-        self._asked.update(writers)
         company = self.settings.corp_id  # a customer has one id on all of its accounts
-        asked = [Sighting(self.item_key(company, f"{week} {user}"), "profile", source, number, now) for user in writers]
-        wanted = [user for user, new in zip(writers, items.claim_polled(self.platform, asked), strict=True) if new]
+        new = [user for user in names.due(now) if names.is_new(user)]
+        asked = [Sighting(self.item_key(company, f"{week} {user}"), "profile", source, number, now) for user in new]
+        for user, is_wanted in zip(new, items.claim_polled(self.platform, asked), strict=True):
+            names.wait(user, now) if is_wanted else names.told(user)
+        wanted = names.due(now)
         for start in range(0, len(wanted), _CUSTOMERS_A_CALL):
             if self._names_refused:
                 return
@@ -326,8 +321,11 @@ class TapWeCom(DeliveryTap[WeComSettings]):
             except OneThreadError as error:
                 # Names are worth a call, not the messages that wait behind them.
                 self._names_refused = True
-                self.logger.warning("who wrote cannot be asked now: %s", error)
+                self.logger.warning("who wrote cannot be asked now, the next run does: %s", error)
                 return
+            for user in body["external_userid_list"]:
+                self._asked.add(user)
+                names.told(user)
             yield from self._told(rows, body["external_userid_list"], self._context(now, source))
 
     def _told(

@@ -25,7 +25,7 @@ from stores.media import MediaRequest
 from taps.base import Check
 from taps.deliveries import DeliverySettings, DeliveryTap
 from taps.meta_checks import check_token
-from taps.meta_graph import GraphSession
+from taps.meta_session import GraphSession
 from taps.webhooks import whatsapp
 from taps.webhooks.items import Item
 

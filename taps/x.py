@@ -20,10 +20,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
-from mappings.errors import CredentialsError, MissingFieldError, OneThreadError, RejectedError, UnavailableError
-from mappings.fields import object_of, objects_of, optional_object_of, optional_text_of, text_of
-from mappings.from_x import ALARMS, POLLED, XContext, account_of_event, is_pushed, records_from_x
-from mappings.from_x.times import moment_of_event
+from mappings.errors import CredentialsError, OneThreadError, RejectedError, UnavailableError
+from mappings.fields import object_of, optional_object_of, optional_text_of, text_of
+from mappings.from_x import ALARMS, XContext, account_of_event, is_pushed, records_from_x
 from mappings.records import Attachment, Consent, Message, Receipt, Record
 from stores.items import Items
 from stores.media import MediaRequest
@@ -32,34 +31,15 @@ from taps.base import Check, Checkpoint
 from taps.deliveries import DeliverySettings, DeliveryTap
 from taps.webhooks import x
 from taps.webhooks.items import Item
-from taps.webhooks.meta import key_of_content
 from taps.x_api import XSession, refresh_x_token
+from taps.x_checks import check_webhook
+from taps.x_pages import EVENT_FIELDS, MENTION_FIELDS, POST_NAMES, items_of_answer
 
-_FIELDS = {
-    "dm_event__fields": "attachments,created_at,dm_conversation_id,entities,event_type,id,text",
-    "user__fields": "name,profile_image_url,username",
-    "media__fields": "media_key,type,url,variants",
-}
-_NAMES = {
-    False: {"expansions": "sender_id,participant_ids,attachments.media_keys,referenced_posts", "post__fields": "text"},
-    True: {
-        "expansions": "sender_id,participant_ids,attachments.media_keys,referenced_tweets.id",
-        "tweet__fields": "text",
-    },
-}
-"""Whether posts are still called tweets -> how to ask; documents and pages of X differ, so both are tried."""
-_MENTIONS = {
-    "post__fields": "attachments,conversation_id,created_at,entities,id,note_post,text",
-    "expansions": "author_id,attachments.media_keys,referenced_posts",
-    "user__fields": _FIELDS["user__fields"],
-    "media__fields": _FIELDS["media__fields"],
-}
 # A webhook on its way is not a missed one.
 _SETTLE = timedelta(seconds=60)
 _KEPT_DAYS = 30
 _TON = re.compile(r"https://ton\.(?:twitter|x)\.com/.*/dm/([0-9]+)/([0-9]+)/([A-Za-z0-9_.-]+)")
 _OPEN_HOSTS = frozenset({"pbs.twimg.com", "video.twimg.com"})
-_WANTED = ("dm.received", "dm.sent")
 
 
 class XSettings(DeliverySettings):
@@ -309,13 +289,13 @@ class TapX(DeliveryTap[XSettings]):
 
     def _page(self, page: str | None) -> dict[str, Any]:
         """One page of events. When X refuses the names of the day, the others are tried."""
-        given = {"max_results": self.settings.page_size, "pagination_token": page, **_FIELDS}
+        given = {"max_results": self.settings.page_size, "pagination_token": page, **EVENT_FIELDS}
         try:
-            return self.api.get("2/dm_events", **given, **_NAMES[self._old_names])
+            return self.api.get("2/dm_events", **given, **POST_NAMES[self._old_names])
         except RejectedError:
             if page is not None:
                 raise
-            answer = self.api.get("2/dm_events", **given, **_NAMES[not self._old_names])
+            answer = self.api.get("2/dm_events", **given, **POST_NAMES[not self._old_names])
             self._old_names = not self._old_names
             return answer
 
@@ -330,15 +310,11 @@ class TapX(DeliveryTap[XSettings]):
         timed = [(item, moment or settled) for item, moment in found]
         if self._receives:
             timed = [(item, moment) for item, moment in timed if moment <= settled]
-        parts: dict[bool, list[tuple[Item, datetime]]] = {True: [], False: []}
-        for item, moment in timed:
-            parts[moment >= expected_from and is_pushed(item.payload["event"])].append((item, moment))
-        yield from self.emit_polled(items, parts[True], place.number)
-        receives, self._receives = self._receives, False
-        try:
-            yield from self.emit_polled(items, parts[False], place.number)
-        finally:
-            self._receives = receives
+
+        def expected(item: Item, at: datetime | None) -> bool:
+            return at is not None and at >= expected_from and is_pushed(item.payload["event"])
+
+        yield from self.emit_polled(items, timed, place.number, expected=expected)
 
     def _mentions(self, items: Items, account: str, number: int) -> Iterator[Record | Checkpoint]:
         """Public posts that mention us since the last one we know; done without where the app's tier has none."""
@@ -350,7 +326,7 @@ class TapX(DeliveryTap[XSettings]):
             bound = {"since_id": since_id} if since_id else {"start_time": start}
             try:
                 answer = self.api.get(
-                    f"2/users/{account}/mentions", max_results=100, pagination_token=page, **bound, **_MENTIONS
+                    f"2/users/{account}/mentions", max_results=100, pagination_token=page, **bound, **MENTION_FIELDS
                 )
             except (CredentialsError, RejectedError) as error:
                 self.logger.warning("mentions are not read: %s", error)
@@ -412,7 +388,12 @@ class TapX(DeliveryTap[XSettings]):
                 yield self.api.check_clock()
                 yield self._may_read()
         yield Check("encrypted chats", None, "X gives no API for them (XChat): what customers write there stays unseen")
-        yield from self._check_webhook(account)
+        secret = self.settings.bearer_token
+        if secret is None:
+            yield Check("webhook", None, "bearer_token is not set: X shows webhooks to the app itself only")
+            return
+        app = XSession(self.settings.api_url, lambda: secret, max_seconds=self.settings.longest_wait_seconds)
+        yield from check_webhook(app, self.settings.route, account)
 
     def _lifetime(self) -> str:
         if self.settings.refresh_token is None:
@@ -429,70 +410,6 @@ class TapX(DeliveryTap[XSettings]):
         except OneThreadError as error:
             return Check("direct messages", False, str(error), "Scopes: dm.read, tweet.read, users.read.")
         return Check("direct messages", True, f"can be read; {self.api.budget or 'X told no budget'}")
-
-    def _check_webhook(self, account: str | None) -> Iterator[Check]:
-        secret = self.settings.bearer_token
-        if secret is None:
-            yield Check("webhook", None, "bearer_token is not set: X shows webhooks to the app itself only")
-            return
-        route = self.settings.route
-        wanted = "/webhooks/x" + ("" if route == "default" else f"/{route}")
-        app = XSession(self.settings.api_url, lambda: secret, max_seconds=self.settings.longest_wait_seconds)
-        try:
-            rows = objects_of(app.get("2/webhooks"), "data", "X webhooks")
-            mine = [one for one in rows if urlsplit(str(one.get("url"))).path.rstrip("/").endswith(wanted)]
-            if not mine:
-                yield Check(
-                    "webhook", False, "none of the app's posts here", f"POST /2/webhooks for https://<host>{wanted}"
-                )
-                return
-            for one in mine:
-                fix = f"PUT /2/webhooks/{one.get('id')} while `onethread receive` runs."
-                yield Check("webhook", one.get("valid") is True, f"valid: {one.get('valid') is True}", fix)
-            rows = objects_of(app.get("2/activity/subscriptions", max_results=1000), "data", "X subscriptions")
-        except OneThreadError as error:
-            yield Check("webhook", False, str(error), "Is bearer_token the app's?")
-            return
-        hooks = {str(one.get("id")) for one in mine}
-        told = {
-            one.get("event_type")
-            for one in rows
-            if one.get("webhook_id") in hooks and account in {None, (one.get("filter") or {}).get("user_id")}
-        }
-        missing = [one for one in _WANTED if one not in told]
-        detail = f"missing: {', '.join(missing)}" if missing else ", ".join(sorted(map(str, told)))
-        yield Check("subscriptions", not missing, detail, "POST /2/activity/subscriptions for each of them.")
-
-
-def items_of_answer(
-    answer: Mapping[str, Any], account: str, *, kind: str = POLLED
-) -> list[tuple[Item, datetime | None]]:
-    """The events (or posts) of a page, each with the objects that it names and when it happened.
-
-    Each has the key that a webhook would give it. `answer`: ``{"data": [...], "includes": {...}, "meta": {...}}``.
-    """
-    where = "X events"
-    includes = optional_object_of(answer, "includes", where) or {}
-    found: list[tuple[Item, datetime | None]] = []
-    for index, event in enumerate(objects_of(answer, "data", where)):
-        try:
-            moment: datetime | None = moment_of_event(event, where)
-        except MissingFieldError:
-            moment = None
-        key = (x.post_key if kind == x.MENTION else x.dm_key)(event.get("id"))
-        payload = {"account": account, "event": event, "includes": _named(event, includes)}
-        found.append((Item(index, kind, payload, key or key_of_content(kind, event)), moment))
-    return found
-
-
-def _named(event: Mapping[str, Any], includes: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the objects beside a page that one of its events names."""
-    told = str(event)
-    return {
-        name: [one for one in rows if isinstance(one, dict) and repr(one.get("media_key") or one.get("id")) in told]
-        for name, rows in includes.items()
-        if isinstance(rows, list)
-    }
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 from mappings import ids
 from mappings.contact_points import normalize_email
 from mappings.errors import MissingFieldError, UnknownShapeError
-from mappings.from_email.body import Body, body_of, mime_type_of
+from mappings.from_email.body import Body, body_of, files_of, mime_type_of
 from mappings.from_email.bounces import DeliveryReport, delivery_report_of
 from mappings.from_email.headers import (
     Address,
@@ -54,7 +54,7 @@ from mappings.records import (
     Record,
 )
 
-__all__ = ["PLATFORM", "EmailContext", "own_address_of", "records_from_email"]
+__all__ = ["PLATFORM", "EmailContext", "files_from_email", "own_address_of", "records_from_email"]
 
 CHANNEL = "email"
 MOST_THREAD_IDS = 200
@@ -132,6 +132,11 @@ def records_from_email(raw: bytes, context: EmailContext) -> list[Record]:
     except RecursionError:
         msg = "the mail is nested too deeply to be read"
         raise UnknownShapeError(msg) from None
+
+
+def files_from_email(raw: bytes) -> dict[str, bytes]:
+    """The bytes of the attachments of a mail that `records_from_email` could read, by `platform_media_id`."""
+    return files_of(BytesParser(policy=compat32).parsebytes(raw))
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,6 +447,6 @@ PLATFORM = Platform(
     mapping="mappings.from_email",
     sender="targets.senders.email:EmailSender",
     sandbox="sandbox.mail:MailSandbox",
-    reads="mail in INBOX and in Sent, delivery reports, attachments (metadata), opt-outs",
+    reads="mail in INBOX and in Sent, delivery reports, attachments, opt-outs",
     sends="text, in the thread",
 )

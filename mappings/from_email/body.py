@@ -44,6 +44,11 @@ def body_of(mail: MimeMessage) -> Body:
     return Body(_text_of(mail) or None, attachments)
 
 
+def files_of(mail: MimeMessage) -> dict[str, bytes]:
+    """The bytes of each attachment of `body_of`, by its number."""
+    return {number: bytes_of(part) for number, part in _leaves(mail) if not _is_body(part)}
+
+
 def mime_type_of(part: MimeMessage) -> str:
     """The content type in lower case."""
     return clean_text(part.get_content_type()).lower()

@@ -15,17 +15,17 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from mappings.contact_points import clean_name, normalize_email, normalize_phone, normalize_whatsapp_id
+from mappings.contact_points import clean_name
 from mappings.errors import MissingFieldError, UnknownShapeError
 from mappings.fields import (
     PlatformEvent,
     chosen,
     object_of,
-    objects_of,
     optional_object_of,
     optional_text_of,
     text_of,
 )
+from mappings.from_infobip.cards import evidence_of_cards
 from mappings.from_infobip.codes import (
     APPLE_SILENT,
     IGNORED,
@@ -57,13 +57,11 @@ from mappings.from_infobip.event import (
 )
 from mappings.from_infobip.reports import report, seen
 from mappings.from_viber import ViberContext, records_from_viber
-from mappings.ids import change_key, evidence_key
+from mappings.ids import change_key
 from mappings.keywords import Decision
 from mappings.platforms import Platform
 from mappings.records import (
     Consent,
-    Evidence,
-    Handle,
     Message,
     MessageChange,
     Profile,
@@ -183,7 +181,8 @@ def _message_in(
         raw_ref=context.raw_ref,
     )
     clean = optional_text_of(result, "cleanText", where) if channel == SMS else None
-    return [message, *_cards(said, message, context, where), *_decided(message, parties, said, clean, context)]
+    cards = evidence_of_cards(said, message, context, where)
+    return [message, *cards, *_decided(message, parties, said, clean, context)]
 
 
 def _decided(
@@ -229,46 +228,6 @@ def _consents(
             raw_ref=context.raw_ref,
         )
     ]
-
-
-def _cards(said: Said, message: Message, context: InfobipContext, where: str) -> list[Evidence]:
-    """Shared contact cards: their handles are *claimed* to be one person, who need not be the sender."""
-    found: list[Evidence] = []
-    for number, card in enumerate(said.cards):
-        handles = _card_handles(card, context, where)
-        shown = clean_name(optional_text_of(object_of(card, "name", where), "formatted_name", where))
-        if handles:
-            found.append(
-                Evidence(
-                    evidence_key=evidence_key(
-                        message.channel, message.account, "contact_card", f"{message.message_key}#{number}"
-                    ),
-                    method="contact_card",
-                    strength="claimed",
-                    channel=message.channel,
-                    account=message.account,
-                    handles=handles,
-                    observed_at=message.sent_at,
-                    profile=Profile(name=shown) if shown else None,
-                    raw_ref=context.raw_ref,
-                )
-            )
-    return found
-
-
-def _card_handles(card: Mapping[str, Any], context: InfobipContext, where: str) -> list[Handle]:
-    found: list[Handle] = []
-    for entry in objects_of(card, "phones", where)[:20]:
-        wa_id, raw = (optional_text_of(entry, name, where) for name in ("wa_id", "phone"))
-        phone = (wa_id and normalize_whatsapp_id(wa_id)) or (raw and normalize_phone(raw, context.default_region))
-        if phone:
-            found.append(Handle(kind="phone", value=phone))
-    for entry in objects_of(card, "emails", where)[:20]:
-        raw = optional_text_of(entry, "email", where)
-        email = raw and normalize_email(raw)
-        if email:
-            found.append(Handle(kind="email", value=email))
-    return list(dict.fromkeys(found))
 
 
 def _reaction(

@@ -7,17 +7,13 @@ Shapes: developers.facebook.com/docs/instagram-platform/webhooks/examples (2025-
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
 
-from mappings.errors import MissingFieldError, UnknownShapeError
+from mappings.errors import UnknownShapeError
 from mappings.fields import (
     PlatformEvent,
     chosen,
-    id_of,
     optional_object_of,
     optional_text_of,
-    reply_token_of,
-    storable,
     text_of,
 )
 from mappings.from_instagram.codes import IGNORED, REACTIONS
@@ -26,10 +22,17 @@ from mappings.from_instagram.content import Said, said_in
 from mappings.from_instagram.event import CHANNEL, Event, InstagramContext
 from mappings.from_instagram.poll import message_from_instagram_poll
 from mappings.from_instagram.profiles import profile_from_instagram
-from mappings.ids import change_key
+from mappings.meta_event import (
+    records_of_echo,
+    records_of_edit,
+    records_of_optin,
+    records_of_postback,
+    records_of_reaction,
+    records_of_referral,
+)
 from mappings.meta_graph import DASHBOARD_TEST_ID, given_contact
 from mappings.platforms import Platform
-from mappings.records import MessageChange, MessageKind, Receipt, Record
+from mappings.records import MessageKind, Receipt, Record
 
 __all__ = [
     "PLATFORM",
@@ -73,7 +76,7 @@ def records_from_instagram(item: PlatformEvent, context: InstagramContext) -> li
 
 def _message(event: Event) -> list[Record]:
     """``message``: what a customer wrote; what the account wrote, should an echo come without its flag."""
-    if event.from_account():
+    if event.is_own():
         return _echo(event)
     part, where = event.part, event.where
     text = optional_text_of(part, "text", where)
@@ -97,14 +100,15 @@ def _message(event: Event) -> list[Record]:
         content=content,
         text=text,
         attachments=said.attachments,
-        reply_to_key=_replied_to(event, replied),
+        reply_to_key=event.replied_to(),
     )
     records: list[Record] = [message]
     if quick is not None:
         decision, source = event.context.keywords.decision_of_menu(text, payload), "template_answer"
         given = given_contact(text, payload)
         if given is not None:
-            records.append(event.claim("quick_reply_contact", given, message.message_key))
+            handles = [event.customer(), given]
+            records.append(event.evidence("quick_reply_contact", "claimed", handles, message.message_key))
     else:
         decision = event.context.keywords.decision_of_text(text if not said.attachments else None)
         source = "keyword"
@@ -113,75 +117,12 @@ def _message(event: Event) -> list[Record]:
 
 def _echo(event: Event) -> list[Record]:
     """``message`` with ``is_echo``: what the account sent: we, another app, or a person in the Instagram app."""
-    part, where = event.part, event.where
-    said = said_in(part, where)
-    text = optional_text_of(part, "text", where)
-    app_id = None if part.get("app_id") is None else id_of(part, "app_id", where)
-    token = reply_token_of(part.get("metadata"))
-    by_us = app_id is not None and app_id == event.context.app_id
-    message = event.message(
-        text_of(part, "mid", where),
-        _kind(said, text),
-        "outbound",
-        author_kind="bot" if by_us and token is None else "agent",
-        content=said.content,
-        text=text,
-        attachments=said.attachments,
-        reply_to_key=_replied_to(event, optional_object_of(part, "reply_to", where) or {}),
-        reply_token=token,
-        platform_app_id=app_id,
-    )
-    return [message]
+    said = said_in(event.part, event.where)
+    return records_of_echo(event, said.kind, said.attachments, said.content)
 
 
 def _kind(said: Said, text: str | None) -> MessageKind:
     return said.kind or ("text" if text else "unsupported")
-
-
-def _replied_to(event: Event, replied: Mapping[str, Any]) -> str | None:
-    mid = optional_text_of(replied, "mid", event.where)
-    return event.message_key(mid) if mid else None
-
-
-def _postback(event: Event) -> list[Record]:
-    """``postback``: an icebreaker, a menu entry or a button of ours was pressed. In standby it has no payload."""
-    part, where = event.part, event.where
-    title = optional_text_of(part, "title", where)
-    message = event.message(
-        optional_text_of(part, "mid", where) or _own_id(event, "postback"),
-        "answer",
-        "inbound",
-        author_kind="customer",
-        referral=optional_object_of(part, "referral", where),
-        content={"answer": "postback", **chosen(part, ("payload",))},
-        text=title,
-    )
-    decision = event.context.keywords.decision_of_menu(title, optional_text_of(part, "payload", where))
-    return [message, *([event.consent(decision, "template_answer", message.message_key)] if decision else [])]
-
-
-def _referral(event: Event) -> list[Record]:
-    """``referral``: somebody with a chat came back by an ig.me link or an ad; no text."""
-    message = event.message(
-        _own_id(event, "referral"), "referral", "inbound", author_kind="customer", referral=event.part
-    )
-    return [message]
-
-
-def _optin(event: Event) -> list[Record]:
-    """``optin``: consent to marketing messages given or taken back; or an entry of another kind."""
-    kind = optional_text_of(event.part, "type", event.where)
-    if kind == "notification_messages":
-        state = optional_text_of(event.part, "notification_messages_status", event.where)
-        return [event.consent("opted_out" if state == "STOP_NOTIFICATIONS" else "opted_in", "preference", None)]
-    content = {"optin": storable(kind) if kind else "plugin", **chosen(event.part, ("ref", "payload"))}
-    message = event.message(_own_id(event, "optin"), "referral", "inbound", author_kind="customer", content=content)
-    return [message]
-
-
-def _own_id(event: Event, kind: str) -> str:
-    """An id for what has none: kind, moment and customer are the same in every repeat."""
-    return f"{kind}.{int(event.moment().timestamp() * 1000)}.{event.customer().value}"
 
 
 # -- Changes and receipts --------------------------------------------------------------------------------------------
@@ -189,49 +130,7 @@ def _own_id(event: Event, kind: str) -> str:
 
 def _deleted(event: Event) -> list[Record]:
     """``message`` with ``is_deleted``: its author took it back; nothing of it may be shown any more."""
-    return [_change(event, "unsend", repeat="1")]
-
-
-def _reaction(event: Event) -> list[Record]:
-    """``reaction``: an emoji on a message, or its removal (which names no emoji)."""
-    action = text_of(event.part, "action", event.where)
-    if action not in {"react", "unreact"}:
-        msg = f"{event.where}: action {action[:20]!r} is not known"
-        raise UnknownShapeError(msg)
-    named = optional_text_of(event.part, "reaction", event.where)
-    emoji = optional_text_of(event.part, "emoji", event.where) or REACTIONS.get(named or "")
-    return [_change(event, "react" if action == "react" else "unreact", emoji=emoji)]
-
-
-def _edit(event: Event) -> list[Record]:
-    """``message_edit``: the new text. The counter is documented as a number and shown as text."""
-    count = id_of(event.part, "num_edit", event.where)
-    if not (count.isascii() and count.isdecimal() and len(count) < 10):
-        msg = f"{event.where}: num_edit is not a number"
-        raise MissingFieldError(msg)
-    text = optional_text_of(event.part, "text", event.where)
-    return [_change(event, "edit", text=text, sequence=int(count), repeat=count)]
-
-
-def _change(
-    event: Event, change: Literal["edit", "unsend", "react", "unreact"], *, repeat: str | None = None, **more: Any
-) -> MessageChange:
-    subject = event.message_key(text_of(event.part, "mid", event.where))
-    moment = event.moment()
-    customer = event.customer()
-    return MessageChange(
-        change_key=change_key(subject, change, repeat or f"{int(moment.timestamp() * 1000)}.{customer.value}"),
-        message_key=subject,
-        channel=CHANNEL,
-        account=event.account_id,
-        conversation_key=event.conversation_key(customer),
-        change=change,
-        author_kind="agent" if event.from_account() else "customer",
-        changed_at=moment,
-        handles=[customer],
-        raw_ref=event.context.raw_ref,
-        **more,
-    )
+    return [event.change("unsend", repeat="1")]
 
 
 def _read(event: Event) -> list[Record]:
@@ -242,7 +141,7 @@ def _read(event: Event) -> list[Record]:
         subject_kind="message",
         status="read",
         channel=CHANNEL,
-        account=event.account_id,
+        account=event.account,
         conversation_key=event.conversation_key(customer),
         occurred_at=event.moment(),
         raw_ref=event.context.raw_ref,
@@ -254,12 +153,12 @@ _RULES: Mapping[str, Callable[[Event], list[Record]]] = {
     "message": _message,
     "message_echo": _echo,
     "message_deleted": _deleted,
-    "message_edit": _edit,
+    "message_edit": records_of_edit,
     "read": _read,
-    "reaction": _reaction,
-    "postback": _postback,
-    "referral": _referral,
-    "optin": _optin,
+    "reaction": lambda event: records_of_reaction(event, REACTIONS),
+    "postback": records_of_postback,
+    "referral": records_of_referral,
+    "optin": records_of_optin,
 }
 
 _PUBLIC: Mapping[str, Callable[[PlatformEvent, InstagramContext], Record]] = {

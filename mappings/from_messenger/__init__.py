@@ -19,7 +19,6 @@ from mappings.fields import (
     objects_of,
     optional_object_of,
     optional_text_of,
-    reply_token_of,
     storable,
     text_of,
 )
@@ -29,10 +28,17 @@ from mappings.from_messenger.comments import records_of_comment
 from mappings.from_messenger.event import CHANNEL, Event, MessengerContext
 from mappings.from_messenger.poll import message_from_messenger_poll
 from mappings.from_messenger.profiles import profile_from_messenger
-from mappings.ids import change_key
+from mappings.meta_event import (
+    records_of_echo,
+    records_of_edit,
+    records_of_optin,
+    records_of_postback,
+    records_of_reaction,
+    records_of_referral,
+)
 from mappings.meta_graph import given_contact
 from mappings.platforms import Platform
-from mappings.records import Attachment, MessageChange, MessageKind, Receipt, ReceiptStatus, Record
+from mappings.records import Attachment, MessageKind, Receipt, ReceiptStatus, Record
 
 __all__ = [
     "PLATFORM",
@@ -96,7 +102,7 @@ def _message(event: Event) -> list[Record]:
         content=content,
         text=text,
         attachments=said.attachments,
-        reply_to_key=event.message_key(replied_to) if (replied_to := optional_text_of(replied, "mid", where)) else None,
+        reply_to_key=event.replied_to(),
     )
     records: list[Record] = [message]
     keywords = event.context.keywords
@@ -115,27 +121,8 @@ def _message(event: Event) -> list[Record]:
 
 def _echo(event: Event) -> list[Record]:
     """``message`` with ``is_echo``: what the page sent, by us, by another app or by a person in the Page inbox."""
-    part, where = event.part, event.where
-    said = _said(part, where)
-    text = optional_text_of(part, "text", where)
-    app_id = None if part.get("app_id") is None else id_of(part, "app_id", where)
-    metadata = part.get("metadata")
-    token = reply_token_of(metadata)
-    replied_to = optional_text_of(optional_object_of(part, "reply_to", where) or {}, "mid", where)
-    by_us = app_id is not None and app_id == event.context.app_id
-    message = event.message(
-        text_of(part, "mid", where),
-        said.kind or ("text" if text else "unsupported"),
-        "outbound",
-        author_kind="bot" if by_us and token is None else "agent",
-        content=said.content,
-        text=text,
-        attachments=said.attachments,
-        reply_to_key=event.message_key(replied_to) if replied_to else None,
-        reply_token=token,
-        platform_app_id=app_id,
-    )
-    return [message]
+    said = _said(event.part, event.where)
+    return records_of_echo(event, said.kind, said.attachments, said.content)
 
 
 @dataclass(slots=True)
@@ -179,87 +166,15 @@ def _share(kind: str, one: Mapping[str, Any], payload: Mapping[str, Any]) -> dic
     return {"type": kind, **chosen(one, ("title", "url")), **chosen(payload, names)}
 
 
-def _postback(event: Event) -> list[Record]:
-    """``postback``: a button of ours was pressed. In standby it comes without payload."""
-    part, where = event.part, event.where
-    title = optional_text_of(part, "title", where)
-    message = event.message(
-        optional_text_of(part, "mid", where) or _own_id(event, "postback"),
-        "answer",
-        "inbound",
-        author_kind="customer",
-        referral=optional_object_of(part, "referral", where),
-        content={"answer": "postback", **chosen(part, ("payload",))},
-        text=title,
-    )
-    decision = event.context.keywords.decision_of_menu(title, optional_text_of(part, "payload", where))
-    return [message, *([event.consent(decision, "template_answer", message.message_key)] if decision else [])]
-
-
-def _referral(event: Event) -> list[Record]:
-    """``referral``: somebody with a thread came back by an ad or an m.me link; no text."""
-    message = event.message(
-        _own_id(event, "referral"), "referral", "inbound", author_kind="customer", referral=event.part
-    )
-    return [message]
-
-
 def _order(event: Event) -> list[Record]:
     """``order``: a cart that the customer sent."""
     message = event.message(
-        _own_id(event, "order"), "order", "inbound", author_kind="customer", content=storable(event.part)
+        event.own_id("order"), "order", "inbound", author_kind="customer", content=storable(event.part)
     )
     return [message]
 
 
-def _own_id(event: Event, kind: str) -> str:
-    """An id for what has none: kind, moment and customer are the same in every repeat."""
-    return f"{kind}.{int(event.moment().timestamp() * 1000)}.{event.customer().value}"
-
-
 # -- Changes and receipts --------------------------------------------------------------------------------------------
-
-
-def _reaction(event: Event) -> list[Record]:
-    """``reaction``: an emoji on a message, or its removal (which names no emoji)."""
-    action = text_of(event.part, "action", event.where)
-    if action not in {"react", "unreact"}:
-        msg = f"{event.where}: action {action[:20]!r} is not known"
-        raise UnknownShapeError(msg)
-    named = optional_text_of(event.part, "reaction", event.where)
-    emoji = optional_text_of(event.part, "emoji", event.where) or REACTIONS.get(named or "")
-    return [_change(event, "react" if action == "react" else "unreact", emoji=emoji)]
-
-
-def _edit(event: Event) -> list[Record]:
-    """``message_edit``: the new text. The counter is documented as a number and seen as text."""
-    count = id_of(event.part, "num_edit", event.where)
-    if not count.isdecimal():
-        msg = f"{event.where}: num_edit is not a number"
-        raise MissingFieldError(msg)
-    text = optional_text_of(event.part, "text", event.where)
-    return [_change(event, "edit", text=text, sequence=int(count), repeat=count)]
-
-
-def _change(
-    event: Event, change: Literal["edit", "react", "unreact"], *, repeat: str | None = None, **more: Any
-) -> MessageChange:
-    subject = event.message_key(text_of(event.part, "mid", event.where))
-    moment = event.moment()
-    customer = event.customer()
-    return MessageChange(
-        change_key=change_key(subject, change, repeat or f"{int(moment.timestamp() * 1000)}.{customer.value}"),
-        message_key=subject,
-        channel=CHANNEL,
-        account=event.page_id,
-        conversation_key=event.conversation_key(customer),
-        change=change,
-        author_kind="agent" if event.from_page() else "customer",
-        changed_at=moment,
-        handles=[customer],
-        raw_ref=event.context.raw_ref,
-        **more,
-    )
 
 
 def _delivery(event: Event) -> list[Record]:
@@ -294,7 +209,7 @@ def _receipt(
         subject_kind=subject_kind,
         status=status,
         channel=CHANNEL,
-        account=event.page_id,
+        account=event.account,
         conversation_key=event.conversation_key(event.customer()),
         up_to_at=up_to_at,
         occurred_at=occurred_at,
@@ -310,36 +225,25 @@ def _account_linking(event: Event) -> list[Record]:
     status = text_of(event.part, "status", event.where)
     customer = event.customer()
     if status == "unlinked":  # says nothing of whom; what was proved before stays proved
-        return [event.evidence("account_unlink", "verified", [customer], _own_id(event, "unlink"))]
+        return [event.evidence("account_unlink", "verified", [customer], event.own_id("unlink"))]
     if status != "linked":
         msg = f"{event.where}: status {status[:20]!r} is not known"
         raise UnknownShapeError(msg)
     code = text_of(event.part, "authorization_code", event.where)
-    handle, strength = handle_of_authorization_code(code, event.page_id, event.context.account_link_secret)
+    handle, strength = handle_of_authorization_code(code, event.account, event.context.account_link_secret)
     return [event.evidence("account_link", strength, [customer, handle], f"{customer.value}|{handle.key}|{strength}")]
-
-
-def _optin(event: Event) -> list[Record]:
-    """``optin``: consent to marketing messages given or taken back; or an entry through a plugin on a site."""
-    kind = optional_text_of(event.part, "type", event.where)
-    if kind == "notification_messages":
-        state = optional_text_of(event.part, "notification_messages_status", event.where)
-        return [event.consent("opted_out" if state == "STOP_NOTIFICATIONS" else "opted_in", "preference", None)]
-    content = {"optin": storable(kind) if kind else "plugin", **chosen(event.part, ("ref", "payload"))}
-    message = event.message(_own_id(event, "optin"), "referral", "inbound", author_kind="customer", content=content)
-    return [message]
 
 
 _RULES: Mapping[str, Callable[[Event], list[Record]]] = {
     "message": _message,
     "message_echo": _echo,
-    "message_edit": _edit,
+    "message_edit": records_of_edit,
     "delivery": _delivery,
     "read": _read,
-    "reaction": _reaction,
-    "postback": _postback,
-    "referral": _referral,
-    "optin": _optin,
+    "reaction": lambda event: records_of_reaction(event, REACTIONS),
+    "postback": records_of_postback,
+    "referral": records_of_referral,
+    "optin": records_of_optin,
     "account_linking": _account_linking,
     "order": _order,
 }

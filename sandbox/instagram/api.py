@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
 from sandbox.base import json_response
+from sandbox.graph_conversations import GraphConversations
 from sandbox.graph_reading import (
     attachment_row,
-    cursor_of,
     fields_of,
     graph_time,
-    key_of_cursor,
-    page_of,
     refuse_missing,
 )
 from sandbox.instagram.account import DAY, TOKEN_SECONDS, Message, Person
 from sandbox.instagram.scene import Scene
 from sandbox.meta import VERSION, refuse
 
-_DETAILED = 20
 _FIRST_REFRESH_SECONDS = DAY
 FIELDS = ("comments", "live_comments", "mentions", "message_edit", "message_reactions", "messages",
           "messaging_handover", "messaging_optins", "messaging_postbacks", "messaging_referral", "messaging_seen",
@@ -30,8 +27,10 @@ FIELDS = ("comments", "live_comments", "mentions", "message_edit", "message_reac
 """What an account's app can be subscribed to, as far as this stand-in tells it."""
 
 
-class InstagramApp(Scene):
+class InstagramApp(Scene, GraphConversations):
     """The stand-in as a server: see `Account` for its options and `People` for what people can do."""
+
+    person_id = "igsid"
 
     def graph_routes(self) -> Iterable[tuple[str, str, Callable[..., Response]]]:
         """The calls that this stand-in answers."""
@@ -41,9 +40,9 @@ class InstagramApp(Scene):
         yield "GET", f"{VERSION}/<node>/subscribed_apps", self._get_subscribed_apps
         yield "POST", f"{VERSION}/<node>/subscribed_apps", self._post_subscribed_apps
         yield "GET", f"{VERSION}/<node>/conversations", self._get_conversations
-        yield "GET", f"{VERSION}/<node>/messages", self._get_messages
+        yield "GET", f"{VERSION}/<node>/messages", self.get_messages
         yield "GET", f"{VERSION}/<node>", self._get_node
-        yield "GET", "/cdn/<name>", self._get_file
+        yield "GET", "/cdn/<name>", self.get_file
 
     # -- tokens and subscriptions --
 
@@ -78,37 +77,12 @@ class InstagramApp(Scene):
 
     def _get_conversations(self, request: Request, node: str) -> Response:
         self._check_node(node)
-        self._spend_reading()
+        self.spend_reading()
         asked = request.args
         wanted_platform = asked.get("platform", "instagram" if self.login == "instagram" else "messenger")
         if wanted_platform.lower() != "instagram":  # Meta's SDK writes it in capitals
             return json_response({"data": []})  # the page's own conversations: nobody here has one
-        threads = [
-            one for one in self.people.values()
-            if self._thread(one) and asked.get("user_id") in {None, one.igsid}
-            and not (one.in_requests and self.clock.epoch() - self._updated(one) > 30 * DAY)
-        ]  # fmt: skip
-
-        def place(one: Person) -> str:
-            """Where it stands in the list: by time, so that a cursor stays good when something newer comes."""
-            return f"{10**16 - int(self._updated(one) * 1_000_000):016d}:{one.conversation}"
-
-        threads.sort(key=place)
-        after = key_of_cursor(asked.get("after", ""))
-        rows, paging = page_of(request, [one for one in threads if place(one) > after], place)
-        wanted = fields_of(asked.get("fields", "id,updated_time"))
-        return json_response({"data": [self._conversation(one, wanted) for one in rows], "paging": paging})
-
-    def _get_messages(self, request: Request, node: str) -> Response:
-        self._spend_reading()
-        person = next((one for one in self.people.values() if one.conversation == node), None)
-        if person is None:
-            refuse_missing(node)
-        thread = self._thread(person)
-        after = self.messages.get(key_of_cursor(request.args.get("after", "")))
-        rows, paging = page_of(request, thread[thread.index(after) + 1 if after else 0 :], lambda one: one.id)
-        wanted = fields_of(request.args.get("fields", "id,created_time"))
-        return json_response({"data": [self._listed(one, wanted, thread) for one in rows], "paging": paging})
+        return self.list_conversations(request, "id,updated_time")
 
     def _get_node(self, request: Request, node: str) -> Response:
         wanted = fields_of(request.args.get("fields", ""))
@@ -116,17 +90,7 @@ class InstagramApp(Scene):
             return json_response(self._own_node(node, wanted))
         if node in self.people:
             return self._profile(self.people[node], wanted)
-        self._spend_reading()
-        person = next((one for one in self.people.values() if one.conversation == node), None)
-        if person is not None:
-            return json_response(self._conversation(person, wanted or {"updated_time": ""}))
-        message = self.messages.get(node)
-        if message is None:
-            refuse_missing(node)
-        thread = self._thread(self.people[message.igsid])
-        if message not in thread[:_DETAILED]:
-            refuse(100, "This message has been deleted", subcode=33, kind="GraphMethodException")
-        return json_response(self._message(message, wanted or {"created_time": ""}))
+        return self.read_node(request, node)
 
     def _own_node(self, node: str, wanted: dict[str, str]) -> dict[str, Any]:
         if self.login == "facebook" and node != self.account_id:
@@ -146,44 +110,16 @@ class InstagramApp(Scene):
                  "is_business_follow_user": False, "is_verified_user": False}  # fmt: skip
         return json_response({**{key: value for key, value in known.items() if key in wanted}, "id": person.igsid})
 
-    def _get_file(self, request: Request, name: str) -> Response:
-        del request
-        if name not in self.files:
-            return Response(status=404)
-        data, mime_type = self.files[name]
-        return Response(data, content_type=mime_type)
+    def is_shown(self, message: Message) -> bool:
+        """Unsent messages are gone."""
+        return not message.unsent
 
-    def _thread(self, person: Person) -> list[Message]:
-        """The messages of a conversation, newest first; unsent ones are gone."""
-        found = [one for one in self.messages.values() if one.igsid == person.igsid and not one.unsent]
-        found.reverse()
-        return sorted(found, key=lambda one: -one.at)
+    def facts_of(self, person: Person) -> dict[str, Any]:
+        """The two parties."""
+        return {"participants": {"data": [self._party(None), self._party(person.igsid)]}}
 
-    def _updated(self, person: Person) -> float:
-        return max((one.at for one in self._thread(person)), default=0.0)
-
-    def _conversation(self, person: Person, wanted: dict[str, str]) -> dict[str, Any]:
-        row: dict[str, Any] = {"id": person.conversation}
-        if "updated_time" in wanted:
-            row["updated_time"] = graph_time(self._updated(person))
-        if "folder" in wanted:
-            row["folder"] = self.request_folder if person.in_requests else "inbox"
-        if "participants" in wanted:
-            row["participants"] = {"data": [self._party(None), self._party(person.igsid)]}
-        if "messages" in wanted:
-            thread, inner = self._thread(person), fields_of(wanted["messages"] or "id,created_time")
-            shown = thread[: int(inner.pop("limit", "") or 25)]
-            row["messages"] = {"data": [self._listed(one, inner, thread) for one in shown]}
-            if len(shown) < len(thread):
-                row["messages"]["paging"] = {"cursors": {"after": cursor_of(shown[-1].id)}}
-        return row
-
-    def _listed(self, message: Message, wanted: dict[str, str], thread: list[Message]) -> dict[str, Any]:
-        """A message within a list: beyond the newest ones only its id and time."""
-        known = message in thread[:_DETAILED]
-        return self._message(message, wanted if known else {"created_time": ""})
-
-    def _message(self, message: Message, wanted: dict[str, str]) -> dict[str, Any]:
+    def message_row(self, message: Message, wanted: Mapping[str, str]) -> dict[str, Any]:
+        """See `GraphConversations.message_row`."""
         person, us = self._party(message.igsid), self._party(None)
         author, reader = (us, person) if message.ours else (person, us)
         files = [one for one in message.attachments if one["type"] in {"image", "video", "audio", "file"}]
@@ -214,7 +150,8 @@ class InstagramApp(Scene):
             return {"username": self.people[igsid].username, "id": igsid}
         return {"username": self.username, "id": self.own_id if self.login == "instagram" else self.account_id}
 
-    def _spend_reading(self) -> None:
+    def spend_reading(self) -> None:
+        """Two readings a second and account."""
         if not self.reading.take(self.account_id, self.clock.epoch()):
             refuse(613, "(#613) Calls to this api have exceeded the rate limit.")
 

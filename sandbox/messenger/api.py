@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
 from sandbox.base import json_response
 from sandbox.deliverer import Delivery
+from sandbox.graph_conversations import GraphConversations
 from sandbox.graph_reading import (
     attachment_row,
-    cursor_of,
     fields_of,
     graph_time,
-    key_of_cursor,
-    page_of,
     refuse_missing,
 )
 from sandbox.messenger.account import DAY, Message, Person
@@ -24,15 +22,16 @@ from sandbox.meta import VERSION, refuse
 
 _TYPES = ("RESPONSE", "UPDATE", "MESSAGE_TAG")
 _ACTIONS = ("typing_on", "typing_off", "mark_seen", "react", "unreact")
-_DETAILED = 20
 FIELDS = ("feed", "message_deliveries", "message_echoes", "message_edits", "message_reactions", "message_reads",
           "messages", "messaging_account_linking", "messaging_handovers", "messaging_optins", "messaging_postbacks",
           "messaging_referrals", "standby")  # fmt: skip
 """What a page's app can be subscribed to, as far as this stand-in tells it."""
 
 
-class MessengerApp(People):
+class MessengerApp(People, GraphConversations):
     """The stand-in as a server: see `Account` for its options and `People` for what people can do."""
+
+    person_id = "psid"
 
     def graph_routes(self) -> Iterable[tuple[str, str, Callable[..., Response]]]:
         """The calls that this stand-in answers."""
@@ -41,9 +40,9 @@ class MessengerApp(People):
         yield "GET", f"{VERSION}/debug_token", self.get_debug_token
         yield "GET", f"{VERSION}/<page>/subscribed_apps", self._get_subscribed_apps
         yield "GET", f"{VERSION}/<page>/conversations", self._get_conversations
-        yield "GET", f"{VERSION}/<node>/messages", self._get_messages
+        yield "GET", f"{VERSION}/<node>/messages", self.get_messages
         yield "GET", f"{VERSION}/<node>", self._get_node
-        yield "GET", "/cdn/<name>", self._get_file
+        yield "GET", "/cdn/<name>", self.get_file
 
     def guard(self, request: Request) -> Response | None:
         """As everywhere in Graph; the URLs of attachments are signed and want no token."""
@@ -150,36 +149,11 @@ class MessengerApp(People):
 
     def _get_conversations(self, request: Request, page: str) -> Response:
         self._check_page(page)
-        self._spend_reading()
+        self.spend_reading()
         asked = request.args
         if asked.get("platform", "messenger").lower() != "messenger":
             refuse(100, "(#100) Param platform must be one of {messenger}")
-        threads = [
-            one for one in self.people.values()
-            if self._thread(one) and asked.get("user_id") in {None, one.psid}
-            and not (one.in_requests and self.clock.epoch() - self._updated(one) > 30 * DAY)
-        ]  # fmt: skip
-
-        def place(one: Person) -> str:
-            """Where it stands in the list: by time, so that a cursor stays good when something newer comes."""
-            return f"{10**16 - int(self._updated(one) * 1_000_000):016d}:{one.conversation}"
-
-        threads.sort(key=place)
-        after = key_of_cursor(asked.get("after", ""))
-        rows, paging = page_of(request, [one for one in threads if place(one) > after], place)
-        wanted = fields_of(asked.get("fields", "id,link,updated_time"))
-        return json_response({"data": [self._conversation(one, wanted) for one in rows], "paging": paging})
-
-    def _get_messages(self, request: Request, node: str) -> Response:
-        self._spend_reading()
-        person = next((one for one in self.people.values() if one.conversation == node), None)
-        if person is None:
-            refuse_missing(node)
-        thread = self._thread(person)
-        after = self.messages.get(key_of_cursor(request.args.get("after", "")))
-        rows, paging = page_of(request, thread[thread.index(after) + 1 if after else 0 :], lambda one: one.id)
-        wanted = fields_of(request.args.get("fields", "id,created_time"))
-        return json_response({"data": [self._listed(one, wanted, thread) for one in rows], "paging": paging})
+        return self.list_conversations(request, "id,link,updated_time")
 
     def _get_node(self, request: Request, node: str) -> Response:
         if node in {"me", self.page_id}:
@@ -190,61 +164,19 @@ class MessengerApp(People):
                      "profile_pic": person.profile_pic, "name": f"{person.first_name} {person.last_name}"}  # fmt: skip
             wanted = fields_of(request.args.get("fields", "first_name,last_name,profile_pic"))
             return json_response({key: value for key, value in known.items() if key in wanted or key == "id"})
-        self._spend_reading()
-        person_of_thread = next((one for one in self.people.values() if one.conversation == node), None)
-        if person_of_thread is not None:
-            wanted = fields_of(request.args.get("fields", "id,updated_time"))
-            return json_response(self._conversation(person_of_thread, wanted))
-        message = self.messages.get(node)
-        if message is None:
-            refuse_missing(node)
-        thread = self._thread(self.people[message.psid])
-        if message not in thread[:_DETAILED]:
-            refuse(100, "(#100) This message has been deleted", subcode=33, kind="GraphMethodException")
-        return json_response(self._message(message, fields_of(request.args.get("fields", "id,created_time"))))
+        return self.read_node(request, node)
 
-    def _get_file(self, request: Request, name: str) -> Response:
-        del request
-        if name not in self.files:
-            return Response(status=404)
-        data, mime_type = self.files[name]
-        return Response(data, content_type=mime_type)
+    def facts_of(self, person: Person) -> dict[str, Any]:
+        """The link to the inbox, the two parties, and who owns the thread where routing is on."""
+        owner = {"is_owner": person.owner_app_id in {None, self.app_id}} if self.routing else {}
+        return {
+            "link": f"/{self.page_id}/inbox/{person.conversation}/",
+            "participants": {"data": [self._party(person.psid), self._party(self.page_id)]},
+            **owner,
+        }
 
-    def _thread(self, person: Person) -> list[Message]:
-        """The messages of a conversation, newest first."""
-        found = [one for one in self.messages.values() if one.psid == person.psid]
-        found.reverse()
-        return sorted(found, key=lambda one: -one.at)
-
-    def _updated(self, person: Person) -> float:
-        return max((one.at for one in self.messages.values() if one.psid == person.psid), default=0.0)
-
-    def _conversation(self, person: Person, wanted: dict[str, str]) -> dict[str, Any]:
-        row: dict[str, Any] = {"id": person.conversation}
-        if "link" in wanted:
-            row["link"] = f"/{self.page_id}/inbox/{person.conversation}/"
-        if "updated_time" in wanted:
-            row["updated_time"] = graph_time(self._updated(person))
-        if "participants" in wanted:
-            row["participants"] = {"data": [self._party(person.psid), self._party(self.page_id)]}
-        if "folder" in wanted:
-            row["folder"] = self.request_folder if person.in_requests else "inbox"
-        if "is_owner" in wanted and self.routing:
-            row["is_owner"] = person.owner_app_id in {None, self.app_id}
-        if "messages" in wanted:
-            thread, inner = self._thread(person), fields_of(wanted["messages"] or "id,created_time")
-            shown = thread[: int(inner.pop("limit", "") or 25)]
-            row["messages"] = {"data": [self._listed(one, inner, thread) for one in shown]}
-            if len(shown) < len(thread):
-                row["messages"]["paging"] = {"cursors": {"after": cursor_of(shown[-1].id)}}
-        return row
-
-    def _listed(self, message: Message, wanted: dict[str, str], thread: list[Message]) -> dict[str, Any]:
-        """A message within a list: beyond the newest ones only its id and time."""
-        known = message in thread[:_DETAILED]
-        return self._message(message, wanted if known else {"created_time": ""})
-
-    def _message(self, message: Message, wanted: dict[str, str]) -> dict[str, Any]:
+    def message_row(self, message: Message, wanted: Mapping[str, str]) -> dict[str, Any]:
+        """See `GraphConversations.message_row`."""
         author, reader = (message.psid, self.page_id) if message.app_id is None else (self.page_id, message.psid)
         row: dict[str, Any] = {"id": message.id}
         details = {
@@ -264,7 +196,8 @@ class MessengerApp(People):
         name = f"{person.first_name} {person.last_name}" if person else self.page_name
         return {"name": name, "email": f"{party}@facebook.com", "id": party}
 
-    def _spend_reading(self) -> None:
+    def spend_reading(self) -> None:
+        """Two readings a second and page."""
         if not self.reading.take(self.page_id, self.clock.epoch()):
             refuse(613, "(#613) Calls to this api have exceeded the rate limit.")
 

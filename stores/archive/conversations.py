@@ -1,16 +1,19 @@
-"""Conversations, derived again from their messages, inside one write transaction."""
+"""Conversations: derived again from their messages inside one write transaction, and those that are about to vanish."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from mappings import fold
 from mappings.records import ArchivedMessage, Conversation, Handle
 from stores.archive.messages import read_message
-from stores.archive.writing import Writing, time_text
-from stores.database import Row
+from stores.archive.writing import Writing, time_text, unseal
+from stores.database import Row, Stores
+
+REQUEST_WARNING = timedelta(days=7)
+"""How long before a message request vanishes somebody should be told."""
 
 
 def refresh_conversations(writing: Writing) -> None:
@@ -119,3 +122,20 @@ def _row(
         "unanswered_since": time_text(conversation.unanswered_since) if conversation.unanswered_since else None,
         "last_at": time_text(max(times)) if times else None,
     }
+
+
+def vanishing_requests(stores: Stores, now: datetime, within: timedelta = REQUEST_WARNING) -> list[Conversation]:
+    """Conversations whose `request_vanishes_at` is between now and then, the first to vanish first.
+
+    Of one with `request_folder` it is certain that it is a message request; the others may be.
+    """
+    found: list[Conversation] = []
+    for channel, kept in fold.REQUESTS_KEPT.items():
+        rows = stores.database("archive").query(
+            "SELECT body FROM conversation WHERE unanswered_since IS NOT NULL AND channel = ?"
+            " AND last_at > ? AND last_at <= ?",
+            (channel, time_text(now - kept), time_text(now - kept + within)),
+        )
+        found += [Conversation.model_validate(unseal(stores.codec, row["body"])) for row in rows]
+    soon = [one for one in found if one.request_vanishes_at and now < one.request_vanishes_at <= now + within]
+    return sorted(soon, key=lambda one: (str(one.request_vanishes_at), one.conversation_key))

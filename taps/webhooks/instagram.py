@@ -20,7 +20,8 @@ from typing import Any
 from pydantic_settings import SettingsConfigDict
 
 from taps.webhooks.items import Item
-from taps.webhooks.meta import SIGNATURE_HEADER, MetaWebhookSettings, challenge, key_of_content, parse_body, verify
+from taps.webhooks.meta import SIGNATURE_HEADER, MetaWebhookSettings, challenge, key_of_content, verify
+from taps.webhooks.meta_events import items_of
 
 __all__ = ["HEADERS", "MAX_BODY_BYTES", "Settings", "challenge", "split", "verify"]
 
@@ -53,11 +54,6 @@ _FIELDS = {
 }
 """Field of a change -> kind."""
 
-_AROUND = {"hop_context"}  # which apps passed the thread on: about the entry, no event
-
-# Whether it came in standby, the field of a change, and the event itself.
-_Event = tuple[bool, str | None, Any]
-
 
 class Settings(MetaWebhookSettings):
     """The secrets of the app that receives Instagram's webhooks."""
@@ -81,51 +77,7 @@ def split(body: bytes) -> list[Item]:
     Raises:
         PayloadError: the body as a whole cannot be read.
     """
-    whole = parse_body(body)
-    entries = whole.get("entry")
-    if whole.get("object") != "instagram" or not isinstance(entries, list) or not entries:
-        payload: dict[str, Any] = {
-            "account_id": None, "standby": False, "entry_time": None, "field": None, "event": whole,
-        }  # fmt: skip
-        return [Item(0, "other", payload, key_of_content("other", whole))]
-    items: list[Item] = []
-    for entry in entries:
-        about = entry if isinstance(entry, dict) else {}
-        for standby, field, event in _events(entry):
-            payload = {
-                "account_id": about.get("id"),
-                "standby": standby,
-                "entry_time": about.get("time"),
-                "field": field,
-                "event": event,
-            }
-            kind = _kind(field, event)
-            items.append(Item(len(items), kind, payload, _key(kind, event)))
-    return items
-
-
-def _events(entry: Any) -> list[_Event]:
-    """The events of one entry; the entry itself when it has none."""
-    events: list[_Event] = []
-    for name, content in entry.items() if isinstance(entry, dict) else ():
-        if name in {"messaging", "standby"}:
-            found = content if isinstance(content, list) else [content]
-            events += [(name == "standby", None, event) for event in found]
-        elif name == "changes":
-            events += [_change(change) for change in (content if isinstance(content, list) else [content])]
-        elif name == "value" and isinstance(entry.get("field"), str):
-            events.append(_change(entry))
-        elif name not in _AROUND and isinstance(content, list):
-            events += [(False, None, {name: event}) for event in content]
-    return events or [(False, None, entry)]
-
-
-def _change(change: Any) -> _Event:
-    """The field and the value of a change."""
-    if isinstance(change, dict) and isinstance(change.get("value"), dict):
-        field = change.get("field")
-        return False, field if isinstance(field, str) else None, change["value"]
-    return False, None, change
+    return items_of(body, of="instagram", account_field="account_id", kind_of=_kind, key_of=_key, bare_changes=True)
 
 
 def _kind(field: str | None, event: Any) -> str:

@@ -18,7 +18,8 @@ from typing import Any
 from pydantic_settings import SettingsConfigDict
 
 from taps.webhooks.items import Item
-from taps.webhooks.meta import SIGNATURE_HEADER, MetaWebhookSettings, challenge, key_of_content, parse_body, verify
+from taps.webhooks.meta import SIGNATURE_HEADER, MetaWebhookSettings, challenge, key_of_content, verify
+from taps.webhooks.meta_events import items_of
 
 __all__ = ["HEADERS", "MAX_BODY_BYTES", "Settings", "challenge", "split", "verify"]
 
@@ -45,8 +46,6 @@ _KINDS = (
 )
 """The key of an event that tells what it is; it is the item's kind, save that an echo is ``message_echo``."""
 
-_AROUND = {"hop_context"}  # which apps passed the thread on: about the entry, no event
-
 
 class Settings(MetaWebhookSettings):
     """The secrets of the app that receives Messenger's webhooks."""
@@ -68,49 +67,7 @@ def split(body: bytes) -> list[Item]:
     Raises:
         PayloadError: the body as a whole cannot be read.
     """
-    whole = parse_body(body)
-    entries = whole.get("entry")
-    if whole.get("object") != "page" or not isinstance(entries, list) or not entries:
-        payload: dict[str, Any] = {
-            "page_id": None, "standby": False, "entry_time": None, "field": None, "event": whole,
-        }  # fmt: skip
-        return [Item(0, "other", payload, key_of_content("other", whole))]
-    items: list[Item] = []
-    for entry in entries:
-        about = entry if isinstance(entry, dict) else {}
-        for standby, field, event in _events(entry):
-            payload = {
-                "page_id": about.get("id"),
-                "standby": standby,
-                "entry_time": about.get("time"),
-                "field": field,
-                "event": event,
-            }
-            kind = _kind(field, event)
-            items.append(Item(len(items), kind, payload, _key(kind, event)))
-    return items
-
-
-def _events(entry: Any) -> list[tuple[bool, str | None, Any]]:
-    """(standby?, field of the test form, event) of one entry; the entry itself when it has none."""
-    events: list[tuple[bool, str | None, Any]] = []
-    for name, content in entry.items() if isinstance(entry, dict) else ():
-        if name in {"messaging", "standby"}:
-            found = content if isinstance(content, list) else [content]
-            events += [(name == "standby", None, event) for event in found]
-        elif name == "changes":
-            events += [_change(change) for change in (content if isinstance(content, list) else [content])]
-        elif name not in _AROUND and isinstance(content, list):
-            events += [(False, None, {name: event}) for event in content]
-    return events or [(False, None, entry)]
-
-
-def _change(change: Any) -> tuple[bool, str | None, Any]:
-    """An event out of the dashboard's test form; other page subscriptions (``feed``) come in it too."""
-    if isinstance(change, dict) and isinstance(change.get("value"), dict):
-        field = change.get("field")
-        return False, field if isinstance(field, str) else None, change["value"]
-    return False, None, change
+    return items_of(body, of="page", account_field="page_id", kind_of=_kind, key_of=_key)
 
 
 def _kind(field: str | None, event: Any) -> str:

@@ -305,7 +305,7 @@ def test_a_tap_that_breaks_is_one_failed_line_without_its_words(
 def test_a_messenger_page_in_order(messenger: MessengerApp) -> None:
     assert of("messenger") == {
         "settings": True, "access token": True, "token's end": True, "permissions": True, "clock": True,
-        "webhook": True,
+        "webhook": True, "message requests": True,
     }  # fmt: skip
 
 

@@ -51,16 +51,22 @@ VALUES = st.recursive(
 
 
 @st.composite
-def spoiled_items(draw: st.DrawFn, items: Mapping[str, Sequence[Item]]) -> Item:
-    """An event of some fixture with any JSON in one of its places."""
-    item = draw(st.sampled_from(items[draw(st.sampled_from(sorted(items)))]))
-    payload = copy.deepcopy(item.payload)
-    path = draw(st.sampled_from(_paths(payload)[1:]))
-    holder = payload
+def spoiled(draw: st.DrawFn, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """A payload with any JSON in one of its places."""
+    copied: dict[str, Any] = copy.deepcopy(dict(payload))
+    path = draw(st.sampled_from(_paths(copied)[1:]))
+    holder: Any = copied
     for step in path[:-1]:
         holder = holder[step]
     holder[path[-1]] = draw(VALUES)
-    return Item(item.index, item.kind, payload, item.key)
+    return copied
+
+
+@st.composite
+def spoiled_items(draw: st.DrawFn, items: Mapping[str, Sequence[Item]]) -> Item:
+    """An event of some fixture with any JSON in one of its places."""
+    item = draw(st.sampled_from(items[draw(st.sampled_from(sorted(items)))]))
+    return Item(item.index, item.kind, draw(spoiled(item.payload)), item.key)
 
 
 def check_spoiled(item: Item, map_item: Map) -> None:

@@ -346,6 +346,27 @@ def test_a_conversation_leaves_the_request_folder_when_somebody_answers() -> Non
     assert not conversation(request, fold.MessageFacts(at(2), "out")).request_folder
 
 
+def test_a_request_vanishes_thirty_days_after_the_last_word() -> None:
+    request = fold.MessageFacts(at(1), "in", request_folder=True)
+    assert conversation(request).request_vanishes_at == at(1) + timedelta(days=30)
+    again = fold.MessageFacts(at(9), "in", request_folder=True)
+    assert conversation(again, request).request_vanishes_at == at(9) + timedelta(days=30)
+    assert conversation(request, fold.MessageFacts(at(2), "out")).request_vanishes_at is None
+
+
+def test_what_nobody_ever_answered_may_be_a_request() -> None:
+    question, answer = fold.MessageFacts(at(3), "in"), fold.MessageFacts(at(1), "out")
+    assert conversation(question).request_vanishes_at == at(3) + timedelta(days=30)
+    assert not conversation(question).request_folder
+    assert conversation(question, answer).request_vanishes_at is None
+    assert conversation(fold.MessageFacts(at(3), "in", unsent=True)).request_vanishes_at is None
+    assert conversation(question, channel="whatsapp").request_vanishes_at is None
+    key = ids.conversation_key("messenger", "1", "comment:9")
+    assert fold.derive_conversation(key, "messenger", "1", [question]).request_vanishes_at is None
+    end_of_time = fold.MessageFacts(at(0).replace(year=9999, month=12), "in")
+    assert conversation(end_of_time).request_vanishes_at is None
+
+
 def test_a_reply_on_one_channel_does_not_answer_a_question_on_another() -> None:
     asked = conversation(fold.MessageFacts(at(1), "in"), channel="email")
     answered = conversation(fold.MessageFacts(at(5), "in"), fold.MessageFacts(at(6), "out"))

@@ -25,7 +25,7 @@ from mappings.from_x.times import moment_of_snowflake
 from mappings.records import Consent, Message, Receipt, Record
 from taps.webhooks import x
 from taps.webhooks.items import Item
-from taps.x import items_of_answer
+from taps.x_pages import items_of_answer
 from tests.contract.mapping import check_golden, check_no_golden_is_left_over, fixture_names, load_delivery, told
 
 RECEIVED_AT = datetime(2026, 3, 1, 12, 5, 5, tzinfo=UTC)

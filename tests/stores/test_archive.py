@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mappings import ids
 from mappings.records import ArchivedMessage, Conversation, Person, Profile, Record
 from stores.archive import EXPORTED, Archive
+from stores.archive.conversations import vanishing_requests
 from stores.database import Stores
 from tests.stores.archive_world import (
     MAILBOX,
@@ -300,6 +301,23 @@ def test_a_conversation_is_derived_from_its_messages(archive: Archive) -> None:
     one = conversation_of(archive)
     assert (one.message_count, one.last_inbound_at, one.last_outbound_at) == (4, at(9), at(2))
     assert (one.unanswered_since, one.window_closes_at) == (at(9), at(9) + timedelta(hours=24))
+
+
+def test_requests_about_to_vanish_are_told_the_first_first(stores: Stores, archive: Archive) -> None:
+    day = 24 * 60
+    fold(archive, message("m1", 2 * day, who="ada"), message("m2", 1 * day, who="bo", flags=["request_folder"]))
+    fold(archive, message("m3", 0, who="cy"), answer("m4", 1, who="cy"), message("m5", 3 * day, who="dee"))
+
+    def told(days: float, within: float = 7) -> list[tuple[str, bool]]:
+        found = vanishing_requests(stores, at(days * day), timedelta(days=within))
+        return [(one.handles[0].value, one.request_folder) for one in found]
+
+    assert told(25) == [("bo", True), ("ada", False)]
+    assert told(24, within=6.9) == []
+    assert told(31) == [("ada", False), ("dee", False)]
+    assert told(33) == []
+    fold(archive, answer("m6", 4 * day, who="dee"))
+    assert told(31) == [("ada", False)]
 
 
 def test_a_failed_reply_leaves_the_customer_unanswered(archive: Archive) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mappings.errors import UnknownShapeError
+from datetime import UTC, datetime, timedelta
+
+from mappings.errors import RejectedError, UnavailableError, UnknownShapeError
 from stores.database import Stores
 from stores.parked import Parked
 
@@ -42,6 +44,23 @@ def test_a_replay_that_fails_again_stays_parked(stores: Stores) -> None:
     park(parked)
     parked.mark_replayed([item.parked_id])
     assert parked.count() == 1
+
+
+def test_what_a_passing_trouble_parked_is_asked_for_again_ever_later_and_six_times(stores: Stores) -> None:
+    parked = Parked(stores)
+    parked.park("tap-x", "messages", "bad", UnknownShapeError("no"), 0)
+    parked.park("tap-x", "media", "gone", RejectedError("X: 404"), 0)
+    parked.park("tap-y", "media", "another tap's", UnavailableError("X: 503"), 0)
+    pauses = []
+    for _ in range(8):
+        parked.park("tap-x", "media", "late", UnavailableError("X: 503"), 0)
+        now = datetime.now(UTC)
+        minutes = (1, 3.9, 15.9, 63, 255, 1_023, 4_095, 10_000_000)
+        pauses.append(
+            next((one for one in minutes if parked.ask_retry("tap-x", "media", now + timedelta(minutes=one))), 0)
+        )
+    assert pauses == [15.9, 63, 255, 1_023, 4_095, 10_000_000, 0, 0]
+    assert [item.payload for item in parked.to_replay("tap-x")] == []
 
 
 def test_dropped_things_are_not_handed_out(stores: Stores) -> None:

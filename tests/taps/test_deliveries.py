@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from mappings.errors import SettingsError
-from mappings.records import Message
+from mappings.records import Message, Record
 from stores.database import Stores
 from stores.deliveries import Deliveries
 from stores.items import Items
 from stores.parked import Parked
 from taps.base import Checkpoint
+from taps.webhooks.items import Item
 from taps.whatsapp import TapWhatsApp
 from tests.taps.webhook_source import RECEIVED_AT, WebhookSource
 
@@ -287,3 +288,62 @@ def test_items_remember_the_kind_and_the_platforms_time(source: WebhookSource, r
     source.deliver_fixture("batch")
     run_tap(tap_of(source))
     assert Items(stores).counts("whatsapp") == {"message": 4, "status": 1}
+
+
+# Looking where a webhook only rings
+
+
+class Ringing(TapWhatsApp):
+    """A platform whose deliveries bring nothing: each rings for a look, which finds `there`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.bells = 0
+        self.looks: list[int] = []
+        self.there: list[tuple[Item, datetime | None]] = []
+
+    def records_of(self, item: Item, received_at: datetime, raw_ref: str) -> Sequence[Record]:
+        if raw_ref.startswith("poll:"):
+            return super().records_of(item, received_at, raw_ref)
+        self.bells += 1
+        return []
+
+    def rings(self) -> bool:
+        return self.bells > 0
+
+    def poll(self, items: Items) -> Iterator[Record | Checkpoint]:
+        self.looks.append(self.bells)
+        self.bells = 0
+        yield from self.emit_polled(items, self.there, len(self.looks))
+        yield Checkpoint({"poll_pass": len(self.looks)})
+
+
+def test_each_run_looks_once_and_again_for_what_rang(source: WebhookSource, run_tap: RunTap) -> None:
+    for number in range(3):
+        source.deliver(text("bell", number))
+    tap = Ringing(config=source.config())
+    run_tap(tap)
+    assert tap.looks == [3]  # all that had rung before the look
+    state = state_of(run_tap(Ringing(config=source.config())))
+    quiet = Ringing(config=source.config(), state=state)
+    run_tap(quiet)
+    assert quiet.looks == [0]
+
+
+def test_a_bell_is_answered_also_where_nothing_is_polled(source: WebhookSource, run_tap: RunTap) -> None:
+    source.deliver(text("bell"))
+    tap = Ringing(config=source.config())
+    tap.polls = False
+    run_tap(tap)
+    assert tap.looks == [1]
+
+
+def test_what_a_webhook_was_not_to_bring_is_not_missed(source: WebhookSource, run_tap: RunTap, stores: Stores) -> None:
+    source.deliver(text("bell"))
+    tap = Ringing(config=source.config())
+    run_tap(tap)
+    items = Items(stores)
+    found = [(Item(0, "message", {}, key), RECEIVED_AT) for key in ("a", "b")]
+    assert tap.unseen(items, found, 1, expected=lambda item, _: item.key == "a") == [one for one, _ in found]
+    assert (tap.missed, items.missed()) == (1, {"whatsapp": 1})
+    assert tap.unseen(items, found, 2) == []

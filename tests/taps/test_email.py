@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
 from email.message import EmailMessage
 from itertools import count
 from typing import Any
@@ -21,10 +23,13 @@ from mappings.errors import CredentialsError, SettingsError, UnavailableError
 from mappings.from_email import records_from_email
 from mappings.records import Message
 from sandbox.mail import MailSandbox
+from stores.archive import Archive
 from stores.database import Stores
+from stores.media import Media
 from stores.parked import Parked
 from taps.base import Checkpoint
 from taps.email import EmailSettings, TapEmail
+from tests.stores.file_server import PNG
 
 pytestmark = pytest.mark.skipif(not MailSandbox.available(), reason=str(MailSandbox.missing()))
 
@@ -289,6 +294,103 @@ def test_a_mail_that_the_server_does_not_give_is_parked_and_fetched_on_replay(
     parked.ask_replay([row.parked_id])
     (found,) = messages(run_tap(tap(server, account, state_of(lines))))
     assert found["subject"] == "Mail kept back"
+
+
+# Attachments
+
+
+def with_files(number: str, *files: tuple[str, str, bytes], **fields: str) -> bytes:
+    """A mail with attachments of (type, name, bytes)."""
+    made = message_from_bytes(mail(number, **fields), policy=policy.default)
+    assert isinstance(made, EmailMessage)
+    for mime_type, name, data in files:
+        maintype, _, subtype = mime_type.partition("/")
+        made.add_attachment(data, maintype=maintype, subtype=subtype, filename=name)
+    return made.as_bytes()
+
+
+def files_of(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [file for one in messages(lines) for file in one["attachments"]]
+
+
+def bytes_of(stores: Stores, file: dict[str, Any]) -> bytes:
+    return b"".join(Media(stores).open(file["media_key"]))
+
+
+def test_attachments_stay_in_the_mailbox_unless_asked_for(
+    server: MailSandbox, account: str, run_tap: Run, state_url: str
+) -> None:
+    server.deliver(with_files("m", ("image/png", "a.png", PNG)), account)
+    (file,) = files_of(run_tap(tap(server, account)))
+    assert (file["media_key"], file["filename"]) == (None, "a.png")
+
+
+def test_attachments_are_kept_when_the_mail_is_read(
+    server: MailSandbox, account: str, run_tap: Run, stores: Stores
+) -> None:
+    invoice = b"%PDF-1.7 invoice"
+    server.deliver(with_files("m", ("image/png", "a.png", PNG), ("application/pdf", "b.pdf", invoice)), account)
+    first, second = files_of(run_tap(tap(server, account, fetch_media=True)))
+    assert [bytes_of(stores, one) for one in (first, second)] == [PNG, invoice]
+    assert (first["mime_type"], first["sha256"]) == ("image/png", hashlib.sha256(PNG).hexdigest())
+    assert files_of(run_tap(tap(server, account, fetch_media=True))) == [first, second]  # read again: the same
+
+
+def test_a_bad_attachment_costs_neither_its_mail_nor_the_other_attachments(
+    server: MailSandbox, account: str, run_tap: Run, stores: Stores
+) -> None:
+    page, large = b"<html><script>alert(1)</script>", PNG + bytes(2_000)
+    files = [("image/png", "page.png", page), ("image/png", "large.png", large), ("image/png", "a.png", PNG)]
+    server.deliver(with_files("bad", *files, ("text/plain", "empty.txt", b"")), account)
+    server.deliver(mail("next"), account)
+    lines = run_tap(tap(server, account, fetch_media=True, media_max_bytes=1_000))
+    assert ids(lines) == ["bad", "next"]
+    kept = [bool(one["media_key"]) for one in files_of(lines)]
+    assert kept == [False, False, True, False]
+    rows = Parked(stores).list()
+    assert [(row.part, row.stream, row.error) for row in rows] == [("tap-email", "media", "RejectedError")] * 2
+    assert "alert" not in str([row.reason for row in rows])
+
+
+def test_two_mails_under_one_message_id_keep_their_own_attachments(
+    server: MailSandbox, account: str, run_tap: Run, stores: Stores
+) -> None:
+    other = PNG + b"other"
+    server.deliver(with_files("same", ("image/png", "a.png", PNG)), account)
+    server.deliver(with_files("same", ("image/png", "a.png", other), text="Another mail"), account)
+    lines = run_tap(tap(server, account, fetch_media=True))
+    assert [bytes_of(stores, one) for one in files_of(lines)] == [PNG, other]
+    assert files_of(run_tap(tap(server, account, fetch_media=True))) == files_of(lines)
+    media, archive = Media(stores), Archive(stores)
+    archive.fold(messages=[Message.model_validate(one) for one in messages(lines)])
+    media.erase(record["message_key"] for _, record in archive.changes("messages"))
+    assert [media.facts(one["media_key"]) for one in files_of(lines)] == [None, None]
+    assert [one["media_key"] for one in files_of(run_tap(tap(server, account, fetch_media=True)))] == [None, None]
+    assert Parked(stores).count() == 0
+
+
+def test_an_attachment_that_the_disk_had_no_room_for_is_kept_by_a_later_run(
+    server: MailSandbox, account: str, run_tap: Run, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.deliver(with_files("m", ("image/png", "a.png", PNG)), account)
+    with monkeypatch.context() as patch:
+        patch.setattr("stores.media._KEEP_FREE_BYTES", 2**70)
+        lines = run_tap(tap(server, account, fetch_media=True))
+    assert [one["media_key"] for one in files_of(lines)] == [None]
+    patient(monkeypatch)
+    again = run_tap(tap(server, account, state_of(lines), fetch_media=True))
+    (file,) = files_of(again)
+    assert bytes_of(stores, file) == PNG
+    assert messages(run_tap(tap(server, account, state_of(again), fetch_media=True))) == []
+    assert Parked(stores).count("replayed") == 1
+
+
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the pause before another try be over."""
+    asked = Parked.ask_retry
+    monkeypatch.setattr(
+        Parked, "ask_retry", lambda self, part, stream, now: asked(self, part, stream, now + timedelta(days=30))
+    )
 
 
 # Broken links and wrong settings

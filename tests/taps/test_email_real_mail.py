@@ -5,6 +5,7 @@ They are found through ONETHREAD_DATA (``mail/*.eml``: the fixtures of a public 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from mappings.records import Message
 from sandbox.mail import MailSandbox
 from stores.database import Stores
+from stores.media import Media
 from stores.parked import Parked
 from taps.email import TapEmail
 
@@ -53,3 +55,29 @@ def test_every_message_is_a_valid_record_that_says_something(lines: list[dict[st
             message = Message.model_validate(line["record"])
             assert message.text or message.attachments or message.subject
             assert message.thread_ids
+
+
+def test_every_attachment_is_kept_byte_for_byte_or_parked_with_a_reason(
+    run_tap: Callable[[Any], list[dict[str, Any]]], lines: list[dict[str, Any]], stores: Stores
+) -> None:
+    with MailSandbox({ACCOUNT: PASSWORD}) as server:
+        for path in MAILS:
+            server.deliver(path.read_bytes(), ACCOUNT)
+        config = {"host": server.host, "port": server.imap_port, "ssl": False, "user": ACCOUNT, "password": PASSWORD}
+        kept = run_tap(TapEmail(config={**config, "fetch_media": True}))
+    assert [said(one) for one in messages_of(kept)] == [said(one) for one in messages_of(lines)]
+    files = [file for one in messages_of(kept) for file in one["attachments"]]
+    parked = [row for row in Parked(stores).list() if row.stream == "media"]
+    stored = [file for file in files if file["media_key"]]
+    assert len(stored) + len(parked) == len([file for file in files if file["size_bytes"]]) > 0
+    for file in stored:
+        assert hashlib.sha256(b"".join(Media(stores).open(file["media_key"]))).hexdigest() == file["sha256"]
+    print(f"{len(stored)} of {len(files)} attachments kept, {len(parked)} parked")
+
+
+def messages_of(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line["record"] for line in lines if line["type"] == "RECORD" and line["stream"] == "messages"]
+
+
+def said(message: dict[str, Any]) -> tuple[Any, ...]:
+    return (*(message[name] for name in ("message_key", "subject", "text")), len(message["attachments"]))

@@ -464,13 +464,71 @@ def test_a_request_that_somebody_answered_is_none_any_more(make_tap: Make, app: 
     assert [one["flags"] for one in records(run_tap(make_tap(request_folders=["pending"])))] == [[], []]
 
 
-def test_folders_are_not_asked_for_unless_their_names_are_set(
+def test_folders_are_not_asked_for_when_there_are_none_to_look_for(
     make_tap: Make, app: InstagramApp, run_tap: RunTap
 ) -> None:
     app.text(app.add_person("Noor", "noor.h", in_requests=True), "Is anybody there?")
-    (message,) = records(run_tap(make_tap()))
+    (message,) = records(run_tap(make_tap(request_folders=[])))
     assert message["flags"] == []
     assert not [one for one in app.journal if "folder" in one["query"]]
+
+
+def test_a_request_is_flagged_without_a_setting(make_tap: Make, app: InstagramApp, run_tap: RunTap) -> None:
+    app.text(app.add_person("Noor", "noor.h", in_requests=True), "Is anybody there?")
+    assert [one["flags"] for one in records(run_tap(make_tap()))] == [["request_folder"]]
+
+
+def test_a_folder_that_nobody_knows_is_told_once(
+    make_tap: Make, app: InstagramApp, run_tap: RunTap, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.request_folder = "hidden_requests"
+    for name in ("noor.h", "bo.d"):
+        app.text(app.add_person("Somebody", name, in_requests=True), "Is anybody there?")
+    with caplog.at_level("INFO"):
+        assert [one["flags"] for one in records(run_tap(make_tap()))] == [[], []]
+    assert caplog.text.count("a folder 'hidden_requests'") == 1
+
+
+def test_a_graph_that_does_not_know_folders_is_read_without_them(
+    make_tap: Make, app: InstagramApp, run_tap: RunTap, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.text(app.add_person("Noor", "noor.h", in_requests=True), "Is anybody there?")
+    refusal = {"error": {"code": 100, "message": "(#100) Tried accessing nonexisting field (folder)"}}
+    app.faults.append(Fault("/conversations", status=400, body=refusal))
+    with caplog.at_level("INFO"):
+        assert [(one["text"], one["flags"]) for one in records(run_tap(make_tap()))] == [("Is anybody there?", [])]
+    assert "Graph does not tell the folders" in caplog.text
+
+
+def test_requests_that_are_about_to_vanish_are_told_by_number(
+    make_tap: Make, app: InstagramApp, run_tap: RunTap, stores: Stores, caplog: pytest.LogCaptureFixture
+) -> None:
+    noor = app.add_person("Noor", "noor.h", in_requests=True)
+    app.text(noor, "Is anybody there?")
+    mia = app.add_person("Mia", "mia.rossi")
+    app.text(mia, "And here?")
+    messages = [Message.model_validate(one) for one in records(run_tap(make_tap()))]
+    Archive(stores).fold(messages=messages)
+    caplog.clear()
+
+    def told(days: float, **config: Any) -> str:
+        """What a run that many days later warns of."""
+        caplog.clear()
+        tap = make_tap(**config)
+        tap.now = lambda: messages[0].sent_at + timedelta(days=days)  # type: ignore[method-assign]
+        run_tap(tap)
+        (check,) = [one for one in tap.check() if one.what == "message requests"]
+        found = [one.getMessage() for one in caplog.records if "vanish" in one.getMessage()]
+        assert check.ok is not bool(found)
+        return " ".join(found)
+
+    assert told(22) == ""
+    assert told(24).startswith("2 conversations that nobody answered")
+    assert "(1 are)" in told(24)
+    assert noor not in told(24)
+    assert told(24, request_warning_days=3) == ""
+    assert told(31) == ""  # gone: nobody can do anything about it
+    assert told(24, account_id="17840000000000001", reconcile=True) == ""  # another account's
 
 
 # -- Instagram login --------------------------------------------------------------------------------------------------
@@ -616,8 +674,8 @@ def test_the_doctor_finds_a_healthy_account_healthy(make_tap: Make, app: Instagr
     app.scopes = ("instagram_basic", "instagram_manage_messages")
     found = checks_of(make_tap())
     assert {what: ok for what, (ok, _) in found.items()} == {
-        "settings": True, "access token": True, "token's end": True, "permissions": False, "clock": True,
-        "webhook": True,
+        "settings": True, "message requests": True, "access token": True, "token's end": True,
+        "permissions": False, "clock": True, "webhook": True,
     }  # fmt: skip
     assert found["permissions"][1] == "missing: pages_manage_metadata"
 

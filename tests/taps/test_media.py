@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -125,6 +126,36 @@ def test_a_parked_file_is_fetched_when_it_is_replayed(
     state = [one["value"] for one in messages if one["type"] == "STATE"][-1]
     run_tap(TapMessenger(config=source.config(), state=state))
     assert parked.count("replayed") == 1
+
+
+def test_a_file_that_could_not_be_had_is_fetched_by_the_next_runs_while_it_may_help(
+    source: WebhookSource, server: FileServer, run_tap: RunTap, stores: Stores
+) -> None:
+    server.status("/late.png", 503)
+    source.deliver(event("m_1", f"{server.url}/late.png", f"{server.url}/gone.png"))
+    state = [one["value"] for one in run_tap(tap_of(source, server)) if one["type"] == "STATE"][-1]
+
+    def run(minutes: float) -> list[bool]:
+        """Whether the files of what a run that many minutes later emits are there."""
+        nonlocal state
+        server.asked.clear()
+        tap = TapMessenger(config=source.config(fetch_media=True, media_private_hosts=[server.host]), state=state)
+        later = datetime.now(UTC) + timedelta(minutes=minutes)
+        tap.now = lambda: later  # type: ignore[method-assign]
+        messages = run_tap(tap)
+        state = [one["value"] for one in messages if one["type"] == "STATE"][-1]
+        return [one["media_key"] is not None for one in files_of(messages)]
+
+    assert run(1) == []
+    assert server.asked == []  # too early
+    assert run(5) == []  # nothing new to tell
+    assert "/late.png" in [path for path, _ in server.asked]
+    server.files["/late.png"] = PNG
+    assert run(10) == []  # longer pauses
+    assert run(17) == [True, False]
+    assert run(10_000) == []
+    parked = Parked(stores)
+    assert (parked.count("replayed"), parked.count("parked")) == (1, 1)  # what is gone is gone
 
 
 def test_an_address_in_our_own_network_is_never_asked(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from stores.items import Items
 from stores.parked import Parked
 from taps.base import Checkpoint
 from taps.messenger import TapMessenger
-from taps.meta_graph import GraphSession
+from taps.meta_session import GraphSession
+from taps.wanted_names import WantedNames
 from tests.contract.tap import TapContract
 from tests.taps.webhook_source import WebhookSource
 
@@ -179,6 +181,68 @@ def test_a_page_that_may_not_read_names_goes_on_without_them(
     messages = run_tap(make_tap())
     assert profiles_of(messages) == []
     assert [one["text"] for one in messages_of(messages)] == ["one"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(500, 2), (429, 4)])
+def test_a_name_that_could_not_be_had_is_asked_for_by_the_next_run(
+    make_tap: Make, page: MessengerApp, source: WebhookSource, run_tap: RunTap, status: int, code: int
+) -> None:
+    ada = page.add_person("Ada", "Example")
+    source.deliver(webhook_of(page, ada, page.text(ada, "one"), "one"))
+    page.faults.append(Fault(f"/{ada}", status=status, times=5, body={"error": {"code": code}}))
+    first = run_tap(make_tap())
+    assert profiles_of(first) == []
+    assert ada not in str(state_of(first))
+    second = run_tap(make_tap(state_of(first)))
+    assert profiles_of(second) == ["Ada Example"]
+    assert profiles_of(run_tap(make_tap(state_of(second)))) == []
+
+
+def test_a_refused_name_is_asked_for_tomorrow_and_given_up_after_five_days(
+    make_tap: Make, page: MessengerApp, source: WebhookSource, run_tap: RunTap
+) -> None:
+    page.profile_access = False
+    ada = page.add_person("Ada", "Example")
+    source.deliver(webhook_of(page, ada, page.text(ada, "one"), "one"))
+    state, now = None, datetime.now(UTC)
+
+    def run(days: float) -> bool:
+        """Whether a run that many days later asks for the name."""
+        nonlocal state
+        page.journal.clear()
+        tap = make_tap(state)
+        tap.now = lambda: now + timedelta(days=days)  # type: ignore[method-assign]
+        state = state_of(run_tap(tap))
+        return ada in asked(page)
+
+    assert [run(days) for days in (0, 0.5, 1, 1.5, 2, 3, 4, 5, 6)] == [
+        True, False, True, False, True, True, True, False, False,
+    ]  # fmt: skip
+
+
+def test_a_permission_that_comes_late_gives_all_their_names(
+    make_tap: Make, page: MessengerApp, source: WebhookSource, run_tap: RunTap
+) -> None:
+    page.profile_access = False
+    people = [page.add_person("Person", str(number)) for number in range(5)]
+    for one in people:
+        source.deliver(webhook_of(page, one, page.text(one, "Hello"), "Hello"))
+    state = state_of(run_tap(make_tap()))
+    page.profile_access = True
+    tap = make_tap(state)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    tap.now = lambda: tomorrow  # type: ignore[method-assign]
+    assert sorted(profiles_of(run_tap(tap))) == [f"Person {number}" for number in range(5)]
+
+
+def test_wanted_names_are_bounded_and_another_key_file_forgets_them(stores: Stores, tmp_path: Path) -> None:
+    names = WantedNames({}, stores.codec)
+    for number in range(1_100):
+        names.add(f"person-{number}")
+    saved = names.save()
+    again = WantedNames(saved, stores.codec).due(datetime.now(UTC))
+    assert (len(again), again[0]) == (1_000, "person-100")
+    assert WantedNames(saved, Stores(str(tmp_path / "other")).codec).due(datetime.now(UTC)) == []
 
 
 def test_what_the_staff_wrote_in_the_inbox_is_found(make_tap: Make, page: MessengerApp, run_tap: RunTap) -> None:

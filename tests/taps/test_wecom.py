@@ -521,6 +521,9 @@ def test_names_that_are_refused_cost_no_message(
     assert sorted(texts_of(messages)) == ["one", "two"]
     assert caplog.text.count("cannot be asked now") == 1
     assert [one["path"] for one in app.journal].count("/cgi-bin/kf/customer/batchget") == 1
+    app.faults.clear()
+    second = run_tap(TapWeCom(config=source.config(), state=state_of(messages)))
+    assert sorted(one["profile"]["name"] for one in records_of(second, "evidence")) == ["Bo", "Mia"]
 
 
 def test_a_broken_customer_among_good_ones_costs_its_own_name_only(
