@@ -90,6 +90,30 @@ def receive(host: str, port: int, on_delivery: Sequence[str]) -> None:
     serve(_open_stores(), host=host, port=port, on_delivery=starter.notice if starter else None)
 
 
+@main.group()
+def receiver() -> None:
+    """Look after what the receiver keeps. It runs with `onethread receive`."""
+
+
+@receiver.command("forget")
+@click.argument("platform")
+@click.argument("route")
+@click.argument("reader")
+@_ours
+def receiver_forget(platform: str, route: str, reader: str) -> None:
+    """Keep deliveries no longer for READER, a tap that has stopped for good; the receiver's log names all three."""
+    from datetime import UTC, datetime
+
+    from stores.positions import Positions
+
+    positions = Positions(_open_stores())
+    if not positions.forget(platform, route, reader):
+        known = [" ".join(one[:3]) for one in positions.confirmed(datetime.now(UTC))]
+        message = f"{platform} {route} {reader} is not known; there are: {', '.join(known) or 'none'}"
+        raise click.ClickException(message)
+    click.echo(f"{platform}/{route} waits no longer for {reader}")
+
+
 @main.command()
 @_ours
 def send() -> None:

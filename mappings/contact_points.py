@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _INVISIBLE = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
@@ -30,6 +31,8 @@ def normalize_phone(raw: str, default_region: str | None = None) -> str | None:
     that one phone is one handle. Source: facts measured with phonenumbers 9.0 and the threads chatwoot#14657,
     chatwoot#14048; landlines are never rewritten.
     """
+    if (plain := _plain_number(raw)) is not None:
+        return raw if phonenumbers.is_possible_number(plain) else None
     text = _INVISIBLE.sub("", raw).strip()
     if len(text) > 64:
         return None
@@ -39,8 +42,36 @@ def normalize_phone(raw: str, default_region: str | None = None) -> str | None:
         return None
     if number.extension:
         return None  # a switchboard line: its extension is lost in E.164 and strangers would share it
-    e164 = _dialled_form(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
-    return e164 if phonenumbers.is_possible_number(phonenumbers.parse(e164)) else None
+    parsed = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    e164 = _dialled_form(parsed)
+    if e164 != parsed or default_region is not None:
+        number = phonenumbers.parse(e164)
+    return e164 if phonenumbers.is_possible_number(number) else None
+
+
+def _plain_number(text: str) -> phonenumbers.PhoneNumber | None:
+    """A number that is in E.164 beyond doubt, read at a tenth of the cost; ``None`` is for the library's parser.
+
+    Beyond doubt: no digit of it can be a trunk prefix, and it is no WhatsApp spelling of another number.
+    """
+    if _E164.fullmatch(text) is None or _dialled_form(text) != text:
+        return None
+    for digits in (2, 3, 4):
+        country, national = int(text[1:digits]), text[digits:]
+        if country in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
+            trunk = _trunk_prefix(country)
+            if national[0] == "0" or trunk is None or trunk.match(national):
+                return None
+            return phonenumbers.PhoneNumber(country_code=country, national_number=int(national))
+    return None
+
+
+@cache
+def _trunk_prefix(country: int) -> re.Pattern[str] | None:
+    """What the parser may take off the front of a national number there."""
+    region = phonenumbers.COUNTRY_CODE_TO_REGION_CODE[country][0]
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region_or_calling_code(country, region)
+    return re.compile(metadata.national_prefix_for_parsing or "(?!)") if metadata else None
 
 
 def _dialled_form(e164: str) -> str:

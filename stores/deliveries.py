@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import msgspec
+
 from stores.database import Row, Stores
 
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -55,6 +57,10 @@ class Deliveries:
         self._codec = stores.codec
         self._database = stores.open("deliveries", read_only=not writable)
         self._log_path = stores.folder / "deliveries.db-wal"
+        if writable and self._log_path.exists():
+            # What a failed flush left in the log can be read and still be gone after a power cut. Copied into the file
+            # and flushed again it is safe, before a repeat of it is answered.
+            self._database.query("PRAGMA wal_checkpoint(PASSIVE)")
 
     def encode(
         self, platform: str, route: str, received_at: datetime, headers: Mapping[str, str], query: str, body: bytes
@@ -64,7 +70,7 @@ class Deliveries:
             platform,
             route,
             _text(received_at),
-            self._codec.encrypt_json(dict(headers)),
+            self._codec.encrypt(msgspec.json.encode(headers)),  # a tenth of what json.dumps takes
             self._codec.encrypt(body),
             self._codec.fingerprint(query.encode("latin-1", "replace") + b"\0" + body),
         )
@@ -74,14 +80,23 @@ class Deliveries:
 
         Repeats: a row that is there already stays as it was.
         """
-        places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(rows))
+        new: Counter[tuple[str, str]] = Counter()
+        by_route: dict[tuple[str, str], list[DeliveryRow]] = {}
+        for row in rows:
+            by_route.setdefault(row[:2], []).append(row)
         with self._database.transaction() as database:
-            new = database.query(
-                "INSERT INTO delivery (platform, route, received_at, headers, body, fingerprint)"  # noqa: S608 (places)
-                f" VALUES {places} ON CONFLICT (platform, route, fingerprint) DO NOTHING RETURNING platform, route",
-                [value for row in rows for value in row],
-            )
-        return Counter((row[0], row[1]) for row in new)
+            # A statement for each route says how many of its rows are new; RETURNING would say so row by row, and at
+            # each one this thread would have to wait for the one that serves.
+            for key, some in by_route.items():
+                places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(some))
+                count = database.execute(
+                    "INSERT INTO delivery (platform, route, received_at, headers, body, fingerprint)"  # noqa: S608 (places)
+                    f" VALUES {places} ON CONFLICT (platform, route, fingerprint) DO NOTHING",
+                    [value for row in some for value in row],
+                )
+                if count:
+                    new[key] = count
+        return new
 
     def read(self, platform: str, route: str, after_id: int, limit: int) -> list[Delivery]:
         """The next deliveries of one route after `after_id`, oldest first; empty when there are none.
@@ -197,7 +212,8 @@ class Deliveries:
 
 
 def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime(_TIME_FORMAT)
+    """As `_TIME_FORMAT`, at a tenth of what strftime costs."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def _moment(text: str) -> datetime:

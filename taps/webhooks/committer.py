@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import queue
 import shutil
+import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -27,10 +28,15 @@ log = logging.getLogger("onethread.receiver")
 MAX_BATCH_ROWS = 1_000
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 MAX_WAITING_ROWS = 20_000
+MAX_WAITING_BYTES = 64 * 1024 * 1024
 STALLED_SECONDS = 5.0
 _DISK_CHECK_SECONDS = 1.0
 _REST_SECONDS = 60.0
 """After a failure of the housekeeping."""
+
+
+Done = Callable[[str | None], None]
+"""Is told ``None`` once the row is on disk, or why it is not known to be."""
 
 
 class _DiskUsage(Protocol):
@@ -41,7 +47,7 @@ class _DiskUsage(Protocol):
 
 
 class Committer:
-    """Commits rows for any number of threads.
+    """Commits rows.
 
     Args:
         deliveries: the writer; nobody else may use it meanwhile.
@@ -52,6 +58,9 @@ class Committer:
         disk_usage: free and total bytes of the disk that holds a folder.
         metrics: where commits are counted.
         housekeeping: called in the committer's thread between commits, first at once; says in how many seconds again.
+
+    Attributes:
+        broken: why nothing will be committed any more; ``None`` while all is well.
     """
 
     def __init__(
@@ -80,11 +89,20 @@ class Committer:
         self._housekeeping_due_at = float("-inf") if housekeeping else float("inf")
         self._disk_is_low = False
         self._disk_checked_at = float("-inf")
-        self._waiting: queue.SimpleQueue[tuple[DeliveryRow, Future[str | None]] | None] = queue.SimpleQueue()
+        self._call_soon: Callable[[Callable[[], None]], object] = lambda call: call()
+        self._on_broken: Callable[[], None] = lambda: None
+        self.broken: str | None = None
+        self._waiting: queue.SimpleQueue[tuple[DeliveryRow, Done] | None] = queue.SimpleQueue()
+        # What is held is the difference: each has one thread that writes it, so neither needs a lock.
+        self._taken_bytes = self._settled_bytes = 0
         self._batch_began_at: float | None = None
-        self._closing = False
+        self._closing = self._has_ended = False
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._thread.start()
+
+    def tell(self, call_soon: Callable[[Callable[[], None]], object], on_broken: Callable[[], None]) -> None:
+        """Say how those who wait are called back, once for a whole commit, and what to do when all is over."""
+        self._call_soon, self._on_broken = call_soon, on_broken
 
     def check(self) -> None:
         """Nothing, when a row would be committed soon.
@@ -92,35 +110,33 @@ class Committer:
         Raises:
             UnavailableError: it would not; the message says why, for ``/ready`` and the log.
         """
+        if self.broken:
+            raise UnavailableError(self.broken)
         if self._closing:
             msg = "the receiver is stopping"
             raise UnavailableError(msg)
         began_at = self._batch_began_at
-        if not self._thread.is_alive() or (began_at is not None and time.monotonic() - began_at > STALLED_SECONDS):
+        if self._has_ended or (began_at is not None and time.monotonic() - began_at > STALLED_SECONDS):
             msg = f"a commit has not come back for {STALLED_SECONDS:.0f} s"
             raise UnavailableError(msg)
-        if self._waiting.qsize() > MAX_WAITING_ROWS:
-            msg = f"more than {MAX_WAITING_ROWS} deliveries wait to be committed"
+        if self._waiting.qsize() > MAX_WAITING_ROWS or self._taken_bytes - self._settled_bytes > MAX_WAITING_BYTES:
+            msg = f"more than {MAX_WAITING_ROWS} deliveries, or {MAX_WAITING_BYTES >> 20} MiB, wait to be committed"
             raise UnavailableError(msg)
         if self._is_disk_low():
             msg = "the disk is nearly full"
             raise UnavailableError(msg)
 
-    def store(self, row: DeliveryRow) -> None:
-        """Nothing, once `row` is on disk (or has been before).
+    def submit(self, row: DeliveryRow, done: Done) -> None:
+        """Take `row`; `done` is called when it is on disk (or has been before), or could not be written.
+
+        Always from the same thread.
 
         Raises:
-            UnavailableError: it is not known to be; the sender must try again, which is harmless.
+            UnavailableError: it is not taken; `done` will not be called.
         """
         self.check()
-        done: Future[str | None] = Future()
+        self._taken_bytes += len(row.body)
         self._waiting.put((row, done))
-        try:
-            failure = done.result(timeout=STALLED_SECONDS)
-        except TimeoutError:
-            failure = f"the commit took more than {STALLED_SECONDS:.0f} s"
-        if failure:
-            raise UnavailableError(failure)
 
     def close(self, timeout_seconds: float = STALLED_SECONDS) -> bool:
         """Take nothing more, commit what waits; whether that was done in time."""
@@ -130,6 +146,12 @@ class Committer:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        try:
+            self._commit_until_closed()
+        finally:
+            self._has_ended = True
+
+    def _commit_until_closed(self) -> None:
         running = True
         while running:
             try:
@@ -137,7 +159,7 @@ class Committer:
             except queue.Empty:
                 self._keep_house()
                 continue
-            batch: list[tuple[DeliveryRow, Future[str | None]]] = []
+            batch: list[tuple[DeliveryRow, Done]] = []
             size = 0
             while taken is not None:
                 batch.append(taken)
@@ -152,9 +174,11 @@ class Committer:
                 running = False
             if batch:
                 self._commit(batch)
+            if self.broken:
+                return
             self._keep_house()
 
-    def _commit(self, batch: list[tuple[DeliveryRow, Future[str | None]]]) -> None:
+    def _commit(self, batch: list[tuple[DeliveryRow, Done]]) -> None:
         self._batch_began_at = began_at = time.monotonic()
         new: Counter[tuple[str, str]] = Counter()
         failure = None
@@ -163,14 +187,21 @@ class Committer:
         except Exception as error:  # noqa: BLE001 (whatever it is, the waiters get it and the next batch is tried)
             failure = "the commit failed"
             log.error("receiver: a commit of %d deliveries failed: %s: %s", len(batch), type(error).__name__, error)
+            if _is_beyond_repair(error):
+                self.broken = failure = f"the disk of the state folder fails ({error})"
         self._batch_began_at = None
         seconds = time.monotonic() - began_at
         if failure:
             self._metrics.commit_failed(seconds)
         else:
             self._metrics.committed(seconds, Counter((row.platform, row.route) for row, _ in batch), new)
-        for _, done in batch:
-            done.set_result(failure)
+        self._settled_bytes += sum(len(row.body) for row, _ in batch)
+        try:
+            self._call_soon(partial(_settle, [done for _, done in batch], failure))
+        except RuntimeError:
+            log.debug("receiver: the server was gone before a commit could be answered")
+        if self.broken:
+            self._on_broken()
         if new and self._on_delivery is not None:
             try:
                 self._on_delivery()
@@ -212,3 +243,22 @@ class Committer:
                 log.warning("receiver: the disk is %s", "nearly full, refusing deliveries" if low else "free again")
             self._disk_is_low = low
         return self._disk_is_low
+
+
+def _settle(waiting: Sequence[Done], failure: str | None) -> None:
+    for done in waiting:
+        done(failure)
+
+
+def _is_beyond_repair(error: Exception) -> bool:
+    """Whether the file must not be written any further.
+
+    After a failed flush Linux counts the pages as written: the next flush succeeds and proves nothing
+    (lwn.net/Articles/752063, read 2026-11, documented). A failed *write* left nothing behind: the disk was full.
+    """
+    if not isinstance(error, sqlite3.DatabaseError):
+        return False
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF == sqlite3.SQLITE_IOERR:
+        return code != sqlite3.SQLITE_IOERR_WRITE
+    return code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

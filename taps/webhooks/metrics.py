@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Any
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Gauge, Histogram
@@ -51,12 +52,21 @@ class Metrics:
         self._purged = CounterMetric(
             "onethread_receiver_deliveries_purged", "Deliveries removed by age.", routes, registry=self._registry
         )
+        self._clock_alarm = Gauge(
+            "onethread_receiver_clock_alarm",
+            "1 while deliveries are refused that would be authentic at another time of day: is a clock wrong?",
+            routes,
+            registry=self._registry,
+        )
         self._last_delivery = Gauge(
             "onethread_receiver_last_delivery_timestamp_seconds",
             "When the last authentic delivery came; 0: none yet.",
             routes,
             registry=self._registry,
         )
+        # To look a counter up by its labels costs more than to count.
+        self._by_status: dict[int, Any] = {}
+        self._by_route: dict[RouteKey, Any] = {}
 
     def watch(
         self, *, waiting: Callable[[], float], disk_free_bytes: Callable[[], float], log_bytes: Callable[[], float]
@@ -74,10 +84,18 @@ class Metrics:
         for outcome in ("stored", "repeated", "refused"):
             self._deliveries.labels(*key, outcome)
         self._last_delivery.labels(*key).set(last_delivery_at.timestamp() if last_delivery_at else 0)
+        self._clock_alarm.labels(*key).set(0)
 
     def answered(self, status: int) -> None:
         """Count an answer."""
-        self._answers.labels(str(status)).inc()
+        counter = self._by_status.get(status)
+        if counter is None:
+            counter = self._by_status[status] = self._answers.labels(str(status))
+        counter.inc()
+
+    def clock_alarm(self, key: RouteKey, *, on: bool) -> None:
+        """Say whether authentic deliveries are refused for their time."""
+        self._clock_alarm.labels(*key).set(int(on))
 
     def refused(self, key: RouteKey) -> None:
         """Count a delivery that is not authentic."""
@@ -85,7 +103,10 @@ class Metrics:
 
     def delivered(self, key: RouteKey, received_at: datetime) -> None:
         """Note when an authentic delivery came."""
-        self._last_delivery.labels(*key).set(received_at.timestamp())
+        gauge = self._by_route.get(key)
+        if gauge is None:
+            gauge = self._by_route[key] = self._last_delivery.labels(*key)
+        gauge.set(received_at.timestamp())
 
     def committed(self, seconds: float, rows: Counter[RouteKey], new: Mapping[RouteKey, int]) -> None:
         """Count a commit: its rows by route, and how many of them were new."""

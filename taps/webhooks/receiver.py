@@ -16,13 +16,14 @@ import shutil
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
@@ -32,7 +33,9 @@ from mappings.errors import OneThreadError, SettingsError, SignatureError, Unava
 from mappings.platforms import Platform, load_platforms
 from stores.database import Stores
 from stores.deliveries import Deliveries
+from taps.webhooks.clock import ClockWatch
 from taps.webhooks.committer import Committer
+from taps.webhooks.connection import Request, Respond, Response, unavailable
 from taps.webhooks.items import Answer, WebhookRequest
 from taps.webhooks.metrics import CONTENT_TYPE, Metrics
 from taps.webhooks.retention import Retention, forget_media
@@ -41,16 +44,16 @@ from taps.webhooks.server import Server
 log = logging.getLogger("onethread.receiver")
 
 DEFAULT_ROUTE = "default"
-RETRY_AFTER_SECONDS = 10
 _ROUTE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _COMMON_HEADERS = ("content-type", "user-agent")
-_PROXY_HEADERS = ("forwarded", "via", *(f"x-forwarded-{name}" for name in ("for", "host", "proto", "port", "by")))
+_FORWARDED = frozenset(f"x-forwarded-{name}" for name in ("for", "host", "proto", "port", "by"))
+_PROXY_HEADERS = _FORWARDED | {"forwarded", "via"}
 """Who sends them unasked is not believed; one that is there tells that a proxy stands in front."""
 _MEDIA_INTERVAL_SECONDS = 24 * 3600.0
-_REASONS = {
-    200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed",
-    413: "Content Too Large", 415: "Unsupported Media Type", 503: "Service Unavailable",
-}  # fmt: skip
+_OWN_PATHS = frozenset({"/health", "/healthz", "/ready", "/readyz", "/metrics"})
+_STORED = Response(200)
+_NOT_FOUND = Response(404)
+_NOT_ALLOWED = Response(405, headers=(("Allow", "GET, POST"),))
 
 
 def _proxy_address(text: str) -> str:
@@ -59,7 +62,7 @@ def _proxy_address(text: str) -> str:
 
 def _proxy_headers(text: str) -> str:
     names = set(text.lower().split())
-    if not names or (names != {"forwarded"} and not names <= set(_PROXY_HEADERS[2:])):
+    if not names or (names != {"forwarded"} and not names <= _FORWARDED):
         msg = "name x-forwarded-for, -host, -proto, -port or -by, or forwarded alone; with spaces in between"
         raise ValueError(msg)
     return " ".join(sorted(names))
@@ -126,8 +129,24 @@ Routes = Mapping[tuple[str, str], WebhookRoute]
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 
+class _Address:
+    """What is served at one address, looked up once and not at every delivery."""
+
+    def __init__(self, key: tuple[str, str], route: WebhookRoute) -> None:
+        module = route.module
+        self.key = key
+        self.challenge: Callable[[WebhookRequest], Answer | None] = partial(module.challenge, route.settings)
+        self.verify: Callable[[WebhookRequest], None] = partial(module.verify, route.settings)
+        self.answer: Callable[[WebhookRequest], Answer] | None = (
+            partial(module.answer, route.settings) if hasattr(module, "answer") else None
+        )
+        self.max_body_bytes: int = module.MAX_BODY_BYTES
+        self.takes_gzip: bool = getattr(module, "GZIP", False)
+        self.kept_headers: tuple[str, ...] = (*_COMMON_HEADERS, *getattr(module, "HEADERS", ()), "content-encoding")
+
+
 class Receiver:
-    """The WSGI application. `routes` maps (platform, route name) to what serves it."""
+    """The application behind the server. `routes` maps (platform, route name) to what serves it."""
 
     def __init__(
         self,
@@ -137,129 +156,148 @@ class Receiver:
         settings: ReceiverSettings,
         metrics: Metrics,
     ) -> None:
-        self._routes = routes
         self._settings = settings
         self._deliveries = deliveries
         self._committer = committer
         self._metrics = metrics
+        self._clock = ClockWatch(metrics)
         self._refused: Counter[tuple[str, str]] = Counter()
+        # As they are sent: nothing is decoded, so there is one way to write each.
+        self._addresses: dict[str, _Address] = {}
+        for key, route in routes.items():
+            address = _Address(key, route)
+            self._addresses["/webhooks/" + "/".join(key)] = address
+            if key[1] == DEFAULT_ROUTE:
+                self._addresses[f"/webhooks/{key[0]}"] = address
 
-    def __call__(self, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """The WSGI entry. Whatever goes wrong on our side is a 503, so that the platform tries again."""
-        try:
-            status, answer = self._answer(environ)
-        except UnavailableError as error:
-            status, answer = 503, Answer(str(error))
-        except Exception as error:  # noqa: BLE001 (a bug of ours must not look final to the platform)
-            # No traceback and no message: they can hold what the customer wrote.
-            log.error("receiver: %s while taking a delivery", type(error).__name__)
-            status, answer = 503, Answer("internal error")
+    def start(self, call_soon: Callable[[Callable[[], None]], object], stop: Callable[[], None]) -> None:
+        """The server runs: deliveries are answered in its thread; it stops when nothing can be stored any more."""
+        self._committer.tell(call_soon, stop)
+
+    def answered(self, status: int) -> None:
+        """Count what was answered, by the server itself too."""
         self._metrics.answered(status)
-        content = answer.body.encode()
-        headers = [
-            ("Content-Type", answer.content_type),
-            ("Content-Length", str(len(content))),
-            ("X-Content-Type-Options", "nosniff"),
-        ]
-        if status == 503:
-            headers.append(("Retry-After", str(RETRY_AFTER_SECONDS)))
-        if status == 405:
-            headers.append(("Allow", "GET, POST"))
-        start_response(f"{status} {_REASONS[status]}", headers)
-        return [content]
 
-    def _answer(self, environ: Mapping[str, Any]) -> tuple[int, Answer]:
-        method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
-        if path in {"/health", "/healthz", "/ready", "/readyz"}:
-            if path.startswith("/ready"):
-                self._committer.check()
-            return (200, Answer("ok")) if method == "GET" else (405, Answer())
-        if path == "/metrics":
-            return self._show_metrics(environ) if method == "GET" else (405, Answer())
-        match path.split("/"):
-            case ["", "webhooks", platform]:
-                key = (platform, DEFAULT_ROUTE)
-            case ["", "webhooks", platform, name]:
-                key = (platform, name)
-            case _:
-                return 404, Answer()
-        route = self._routes.get(key)
-        if route is None:
-            return 404, Answer()
+    def begin(self, request: Request) -> Response | int:
+        """How long the body of a delivery may be; everything else needs none and is answered at once."""
+        address = self._addresses.get(request.path)
         try:
-            if method == "GET":
-                return self._handshake(route, environ)
-            return self._delivery(key, route, environ) if method == "POST" else (405, Answer())
-        except SignatureError as error:
-            self._count_refused(key, error)
-            return 401, Answer()
+            return self._page(request) if address is None else self._begin(address, request)
+        except Exception as error:  # noqa: BLE001 (see _refusal)
+            return self._refusal(address, error)
 
-    def _request(self, environ: Mapping[str, Any], received_at: datetime, body: bytes = b"") -> WebhookRequest | None:
+    def take(self, request: Request, respond: Respond) -> None:
+        """Answer a delivery, when it is on disk."""
+        address = self._addresses[request.path]
+        try:
+            refusal = self._delivery(address, request, respond)
+        except Exception as error:  # noqa: BLE001 (see _refusal)
+            refusal = self._refusal(address, error)
+        if refusal is not None:
+            respond(refusal)
+
+    def _page(self, request: Request) -> Response:
+        if request.path not in _OWN_PATHS:
+            return _NOT_FOUND
+        if request.method != "GET":
+            return _NOT_ALLOWED
+        if request.path == "/metrics":
+            return self._show_metrics(request)
+        if request.path.startswith("/ready"):
+            self._committer.check()
+        return Response(200, b"ok")
+
+    def _begin(self, address: _Address, request: Request) -> Response | int:
+        if request.method != "POST":
+            return self._handshake(address, request) if request.method == "GET" else _NOT_ALLOWED
+        encoding = request.headers.get("content-encoding")
+        if encoding is not None:
+            encoding = encoding.lower()
+            if encoding == "gzip" and address.takes_gzip:
+                request.headers["content-encoding"] = encoding
+            elif encoding == "identity":
+                del request.headers["content-encoding"]
+            else:
+                return Response(415)  # 1 MB of gzip can be 1 GB of zeros
+        if (request.body_bytes or 0) > address.max_body_bytes:
+            return Response(413)
+        self._committer.check()
+        return address.max_body_bytes
+
+    def _refusal(self, address: _Address | None, error: Exception) -> Response:
+        """401 to who is not authentic; whatever else goes wrong is our fault: 503, and the platform tries again."""
+        if isinstance(error, SignatureError) and address is not None:
+            self._count_refused(address.key, error)
+            return Response(401)
+        if isinstance(error, UnavailableError):
+            return unavailable(str(error))
+        # No traceback and no message: they can hold what the customer wrote.
+        log.error("receiver: %s while taking a delivery", type(error).__name__)
+        return unavailable("internal error")
+
+    def _request(self, request: Request, received_at: datetime) -> WebhookRequest | None:
         """The request as a webhook module sees it; ``None`` when its query cannot be read."""
-        text = environ.get("QUERY_STRING", "")
-        try:
-            query = dict(reversed(parse_qsl(text, keep_blank_values=True, max_num_fields=50)))
-        except ValueError:
-            return None
-        headers = {
-            name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")
-        }
-        for name in _PROXY_HEADERS:
-            headers.pop(name, None)
-        headers["content-type"] = environ.get("CONTENT_TYPE", "")
-        base = self._settings.public_url or f"{environ.get('wsgi.url_scheme', 'http')}://{headers.get('host', '')}"
-        path = quote(environ.get("PATH_INFO", "").encode("latin-1"), safe="/:@-._~!$&'()*+,;=")
+        query: dict[str, str] = {}
+        if request.query:
+            try:
+                query = dict(reversed(parse_qsl(request.query, keep_blank_values=True, max_num_fields=50)))
+            except ValueError:
+                return None
+        headers = request.headers
+        for name in _PROXY_HEADERS & headers.keys():
+            del headers[name]
+        headers.setdefault("content-type", "")
+        base = self._settings.public_url or f"{request.scheme}://{headers.get('host', '')}"
         return WebhookRequest(
-            method=environ["REQUEST_METHOD"],
-            url=f"{base}{path}{'?' if text else ''}{text}",
+            method=request.method,
+            url=f"{base}{request.path}{'?' if request.query else ''}{request.query}",
             query=query,
             headers=headers,
-            body=body,
+            body=request.body,
             received_at=received_at,
         )
 
-    def _handshake(self, route: WebhookRoute, environ: Mapping[str, Any]) -> tuple[int, Answer]:
-        request = self._request(environ, datetime.now(UTC))
-        if request is None:
-            return 400, Answer()
-        answer = route.module.challenge(route.settings, request)
-        return (405, Answer()) if answer is None else (200, answer)
+    def _handshake(self, address: _Address, request: Request) -> Response:
+        seen = self._request(request, datetime.now(UTC))
+        if seen is None:
+            return Response(400)
+        answer = address.challenge(seen)
+        return _NOT_ALLOWED if answer is None else _response(answer)
 
-    def _delivery(self, key: tuple[str, str], route: WebhookRoute, environ: Mapping[str, Any]) -> tuple[int, Answer]:
+    def _delivery(self, address: _Address, request: Request, respond: Respond) -> Response | None:
+        """Why it is refused; ``None`` when `respond` will be called."""
         received_at = datetime.now(UTC)
-        encoding = environ.get("HTTP_CONTENT_ENCODING", "identity").lower()
-        if encoding != "identity" and not (encoding == "gzip" and getattr(route.module, "GZIP", False)):
-            return 415, Answer()  # 1 MB of gzip can be 1 GB of zeros
-        length = environ.get("CONTENT_LENGTH") or "0"
-        if not length.isdecimal():
-            return 400, Answer()
-        if int(length) > route.module.MAX_BODY_BYTES:
-            return 413, Answer()
-        self._committer.check()
-        body = environ["wsgi.input"].read(int(length))
-        request = self._request(environ, received_at, body) if len(body) == int(length) else None
-        if request is None:
-            return 400, Answer()
-        route.module.verify(route.settings, request)
-        names = (*_COMMON_HEADERS, *getattr(route.module, "HEADERS", ()))
-        kept = {name: request.headers[name] for name in names if name in request.headers}
-        if encoding != "identity":
-            kept["content-encoding"] = encoding
-        query = environ.get("QUERY_STRING", "")
-        self._committer.store(self._deliveries.encode(*key, received_at, kept, query, body))
-        self._metrics.delivered(key, received_at)
-        return 200, route.module.answer(route.settings, request) if hasattr(route.module, "answer") else Answer()
+        seen = self._request(request, received_at)
+        if seen is None:
+            return Response(400)
+        try:
+            address.verify(seen)
+        except SignatureError:
+            self._clock.refused(address.key, address.verify, seen)
+            raise
+        self._clock.accepted(address.key)
+        headers = seen.headers
+        kept = {name: headers[name] for name in address.kept_headers if name in headers}
+        response = _STORED if address.answer is None else _response(address.answer(seen))
+        row = self._deliveries.encode(*address.key, received_at, kept, request.query, request.body)
 
-    def _show_metrics(self, environ: Mapping[str, Any]) -> tuple[int, Answer]:
+        def done(failure: str | None) -> None:
+            respond(unavailable(failure) if failure else response)
+
+        self._committer.submit(row, done)
+        self._metrics.delivered(address.key, received_at)
+        return None
+
+    def _show_metrics(self, request: Request) -> Response:
         """The counters, for those who may see them; for everybody else there is no such page."""
         token = self._settings.metrics_token
         if token is not None:
-            given = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace")
+            given = request.headers.get("authorization", "").encode("latin-1", "replace")
             if not hmac.compare_digest(given, f"Bearer {token.get_secret_value()}".encode()):
-                return 401, Answer()
-        elif self._settings.public_url or self._settings.trusted_proxy or not _is_this_machine(environ):
-            return 404, Answer()
-        return 200, Answer(self._metrics.text(), CONTENT_TYPE)
+                return Response(401)
+        elif self._settings.public_url or self._settings.trusted_proxy or not _is_this_machine(request):
+            return _NOT_FOUND
+        return Response(200, self._metrics.text().encode(), CONTENT_TYPE)
 
     def _count_refused(self, key: tuple[str, str], error: SignatureError) -> None:
         """Log the 1st, 2nd, 4th, 8th ... refusal: a flood of forged requests must not fill the disk with log lines."""
@@ -270,12 +308,16 @@ class Receiver:
             log.warning("receiver: %s/%s refused %d requests so far; the last: %s", *key, count, error)
 
 
-def _is_this_machine(environ: Mapping[str, Any]) -> bool:
+def _response(answer: Answer) -> Response:
+    return Response(200, answer.body.encode(), answer.content_type)
+
+
+def _is_this_machine(request: Request) -> bool:
     """Whether the request comes from this machine, and not from elsewhere through a proxy on it."""
-    if any(f"HTTP_{name.replace('-', '_').upper()}" in environ for name in _PROXY_HEADERS):
+    if _PROXY_HEADERS & request.headers.keys():
         return False
     try:
-        return ipaddress.ip_address(environ.get("REMOTE_ADDR", "")).is_loopback
+        return ipaddress.ip_address(request.peer).is_loopback
     except ValueError:
         return False
 
@@ -343,6 +385,7 @@ def serve(
 
     Raises:
         SettingsError: another receiver runs, the address is taken, or a secret is missing.
+        UnavailableError: the disk fails, and what was answered 200 so far is all that it surely holds.
     """
     routes = build_routes() if routes is None else routes
     settings = _load_settings(ReceiverSettings, "ONETHREAD_RECEIVER_")
@@ -373,6 +416,12 @@ def serve(
             # Before its thread has ended, closing the connection would pull it from under a commit.
             if committer.close(timeout_seconds=2):
                 deliveries.close()
+        if committer.broken:
+            msg = (
+                f"{committer.broken}. The receiver has stopped: what it answered 200 is stored, the rest was refused. "
+                "Look at the disk and at the kernel's log before you start it again"
+            )
+            raise UnavailableError(msg)
 
 
 @contextmanager

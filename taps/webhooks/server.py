@@ -1,74 +1,60 @@
-"""waitress, as the receiver runs it: limits, a deadline for every request, and a stop that answers what it took.
+"""The receiver's HTTP server: one event loop, limits, deadlines, and a stop that answers what it took.
 
-Why waitress, and against what it was measured: README.md in this folder.
+`connection.py` speaks HTTP; this accepts connections, watches their deadlines and what they hold together.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import resource
 import socket
 import time
 from collections.abc import Callable, Collection
-from typing import Any
+from email.utils import formatdate
+from typing import Any, Protocol
 
-from waitress import create_server, wasyncore
-from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.proxy_headers import MalformedProxyHeader, parse_proxy_headers
 
-THREADS = 32
-CONNECTION_LIMIT = 1000
-MAX_HEADER_BYTES = 32 * 1024
-IDLE_SECONDS = 15
-CLEANUP_SECONDS = 5
-REQUEST_SECONDS = 15
-DRAIN_SECONDS = 6
+from taps.webhooks import connection as protocol
+from taps.webhooks.connection import Connection, Request, Response
 
+log = logging.getLogger("onethread.receiver")
 
-class _Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
-    """A request that says its length in one way only: two ways are how a second request is smuggled past a proxy."""
-
-    def __init__(self, adjustments: Any) -> None:
-        super().__init__(adjustments)
-        self.began_at = time.monotonic()
-
-    def parse_header(self, header_plus: bytes) -> None:
-        super().parse_header(header_plus)
-        # waitress takes TRANSFER_ENCODING out for HTTP/1.1 and would ignore it, and what follows, for HTTP/1.0.
-        if "TRANSFER_ENCODING" in self.headers or (self.chunked and "CONTENT_LENGTH" in self.headers):
-            msg = "ambiguous length"
-            raise ParsingError(msg)
+CONNECTION_LIMIT = 4000
+DRAIN_SECONDS = 6.0
+_BACKLOG = 1024
+_SPARE_FILES = 200
+"""File descriptors that are left for the stores."""
+_SWEEP_SECONDS = 0.25
+_DRAIN_SWEEP_SECONDS = 0.02
 
 
-class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
-    """A connection whose requests must each arrive whole within `REQUEST_SECONDS`.
+class Application(protocol.Application, Protocol):
+    """What answers the requests."""
 
-    waitress closes a silent connection after ``channel_timeout``; one byte a second would keep it open for ever.
-    """
-
-    parser_class = _Request
-
-    def readable(self) -> bool:
-        request = self.request
-        if request is not None and time.monotonic() - request.began_at > REQUEST_SECONDS:
-            self.will_close = True
-        return bool(super().readable())
+    def start(self, call_soon: Callable[[Callable[[], None]], object], stop: Callable[[], None]) -> None:
+        """The server runs; `call_soon` is how other threads have something done in its own, `stop` ends it."""
 
 
 class Server:
-    """`app` on a port; 0 takes a free one, and `port` says which.
+    """`application` on a port; 0 takes a free one, and `port` says which.
 
     Args:
-        app: the WSGI application.
+        application: what answers.
         host: address to listen on.
         port: to listen on.
         max_body_bytes: larger requests are refused before they are read.
         trusted_proxy: the address of the one proxy whose headers are believed; ``*`` believes everybody.
         trusted_proxy_headers: which headers it sets.
+
+    Raises:
+        OSError: it cannot listen there.
     """
 
     def __init__(
         self,
-        app: Callable[..., Any],
+        application: Application,
         host: str,
         port: int,
         *,
@@ -76,59 +62,117 @@ class Server:
         trusted_proxy: str | None = None,
         trusted_proxy_headers: Collection[str] = (),
     ) -> None:
-        # One line per request that waits for a thread: noise under load, and the load is visible elsewhere.
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        self.application: protocol.Application = application
+        self.max_body_bytes = max_body_bytes
+        self.held_bytes = 0
+        self.is_draining = False
+        self.date = ""
+        self._start = application.start
+        self._trusted_proxy = trusted_proxy
+        self._trusted_proxy_headers = set(trusted_proxy_headers)
+        self._connections: dict[Connection, None] = {}  # in the order in which they came
+        self._connection_limit = min(CONNECTION_LIMIT, _file_limit() - _SPARE_FILES)
+        self._stopping = False
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=1024)
-        self.port: int = listener.getsockname()[1]
-        self._sockets: dict[int, Any] = {}
-        self._server = create_server(
-            app,
-            map=self._sockets,
-            sockets=[listener],
-            threads=THREADS,
-            connection_limit=CONNECTION_LIMIT,
-            max_request_header_size=MAX_HEADER_BYTES,
-            max_request_body_size=max_body_bytes + 1,  # waitress refuses from this size on
-            inbuf_overflow=max_body_bytes + 1,  # a body is never spooled to a temporary file: it is not encrypted yet
-            channel_timeout=IDLE_SECONDS,
-            cleanup_interval=CLEANUP_SECONDS,
-            asyncore_use_poll=True,  # select() fails from file descriptor 1024 on
-            log_socket_errors=False,  # a client that hangs up is no news
-            ident=None,
-            trusted_proxy=trusted_proxy,
-            trusted_proxy_headers=set(trusted_proxy_headers) if trusted_proxy else set(),
-            clear_untrusted_proxy_headers=trusted_proxy is not None,  # else the application sees that there is a proxy
-        )
-        self._server.channel_class = _Connection
-        self._stopping = False  # no Event: a second signal inside Event.set() would wait for itself
+        self._listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        self.port: int = self._listener.getsockname()[1]
 
     def run(self) -> None:
         """Serve until `stop`; then answer the requests that have begun to arrive, and return. Then comes `close`."""
-        while not self._stopping:
-            self._turn(timeout_seconds=0.2)
-        self._drain()
+        loop = asyncio.new_event_loop()
+        # No message of an exception: it could hold what a customer wrote.
+        loop.set_exception_handler(
+            lambda _, context: log.error("receiver: %s in the server", type(context.get("exception")).__name__)
+        )
+        try:
+            loop.run_until_complete(self._serve(loop))
+        finally:
+            loop.close()
 
     def stop(self) -> None:
-        """Make `run` return, from any thread or signal handler.
-
-        Only a flag, which the loop sees within its timeout: waking it would write to a pipe that it may have closed.
-        """
+        """Make `run` return, from any thread or signal handler. Only a flag, which the loop sees a moment later."""
         self._stopping = True
 
     def close(self) -> None:
-        """Give back threads and sockets; what is not answered by now is not."""
-        self._server.task_dispatcher.shutdown(timeout=1)
-        wasyncore.close_all(self._sockets)
+        """Give back the port, if it never ran."""
+        self._listener.close()
 
-    def _turn(self, timeout_seconds: float) -> None:
-        wasyncore.loop(timeout=timeout_seconds, use_poll=True, map=self._sockets, count=1)
+    def opened(self, connection: Connection) -> None:
+        """Let a client in; one too many drives out the one that has been unfinished for longest."""
+        if len(self._connections) >= self._connection_limit:
+            unfinished = (one for one in self._connections if not (one.is_busy or one.was_answered))
+            unused = (one for one in self._connections if not one.is_busy)
+            oldest = next(unfinished, None) or next(unused, connection)
+            self._connections.pop(oldest, None)
+            oldest.abort()
+            if oldest is connection:
+                return
+        self._connections[connection] = None
 
-    def _drain(self) -> None:
-        wasyncore.dispatcher.close(self._server)  # the listening socket alone; its own close() also stops the loop
+    def closed(self, connection: Connection) -> None:
+        """A client is gone."""
+        self._connections.pop(connection, None)
+
+    def make_room(self, connection: Connection) -> None:
+        """Give up the body that has been on its way for longest."""
+        for one in self._connections:
+            if one.holds_body and one is not connection:
+                one.give_up()
+                return
+
+    def see_through_proxy(self, request: Request) -> Response | None:
+        """Host, scheme and peer as the trusted proxy says; 400 when it says what makes no sense."""
+        if self._trusted_proxy is None or self._trusted_proxy not in {"*", request.peer}:
+            return None
+        environ: dict[str, Any] = {
+            "REMOTE_ADDR": request.peer, "wsgi.url_scheme": request.scheme, "SERVER_NAME": "",
+            "HTTP_HOST": request.headers.get("host", ""), "SERVER_PORT": str(self.port),
+            **{
+                f"HTTP_{name.upper().replace('-', '_')}": request.headers[name]
+                for name in self._trusted_proxy_headers & request.headers.keys()
+            },
+        }  # fmt: skip
+        try:
+            parse_proxy_headers(environ, trusted_proxy_count=1, trusted_proxy_headers=self._trusted_proxy_headers)
+        except MalformedProxyHeader as error:
+            log.warning("receiver: the proxy's header %s makes no sense: %s", error.header, error.reason)
+            return Response(400)
+        request.peer, request.scheme = environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]
+        request.headers["host"] = environ["HTTP_HOST"]
+        return None
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._start(loop.call_soon_threadsafe, self.stop)
+        self.date = formatdate(usegmt=True)
+        listening = await loop.create_server(lambda: Connection(self), sock=self._listener, backlog=_BACKLOG)
+        while not self._stopping:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            self._sweep()
+        listening.close()
+        self.is_draining = True
         give_up_at = time.monotonic() + DRAIN_SECONDS
-        while self._server.active_channels and time.monotonic() < give_up_at:
-            for connection in list(self._server.active_channels.values()):
-                if not connection.requests and connection.request is None:
-                    connection.will_close = True
-            self._turn(timeout_seconds=0.05)
+        while self._connections and time.monotonic() < give_up_at:
+            for one in [one for one in self._connections if one.is_idle]:
+                one.close()
+            self._sweep()
+            await asyncio.sleep(_DRAIN_SWEEP_SECONDS)
+        for one in list(self._connections):
+            one.abort()
+        await asyncio.sleep(_DRAIN_SWEEP_SECONDS)  # for the loop to close them
+
+    def _sweep(self) -> None:
+        """Once for all connections: a timer for each request costs more than the request."""
+        self.date = formatdate(usegmt=True)
+        now = time.monotonic()
+        for one in [one for one in self._connections if one.deadline < now]:
+            one.expire()
+
+
+def _file_limit() -> int:
+    """How many files this process may have open, after asking for as many as we can use."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTION_LIMIT + 2 * _SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else soft

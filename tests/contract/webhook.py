@@ -8,7 +8,7 @@
         ...
 
 `WebhookContract` is for all, `HandshakeContract` for those that ask by GET before they push, `JsonBodyContract` for
-bodies of JSON. The receiver is the real one: waitress on a free port, a real store, requests over a socket.
+bodies of JSON. The receiver is the real one: its server on a free port, a real store, requests over a socket.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ CLIENTS = 16
 SERVE = """
 import sys
 from collections import namedtuple
-from mappings.errors import SettingsError
+from mappings.errors import OneThreadError
 from mappings.platforms import Platform
 from stores.database import Stores
 from taps.webhooks.receiver import build_routes, serve
@@ -42,20 +42,22 @@ try:
         Stores(sys.argv[1]), "127.0.0.1", 0, lambda port: print(port, flush=True),
         routes=build_routes({"whatsapp": acme}), disk_usage=lambda _: plenty,
     )
-except SettingsError as error:
-    sys.exit(str(error))
+except OneThreadError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
 """
 
 
-def start(state_url: str) -> subprocess.Popen[str]:
+def start(state_url: str, first: str = "", **more: str) -> subprocess.Popen[str]:
+    """A receiver in a process of its own; `first` is code that it runs before, `more` its environment besides."""
     environment = {
         **os.environ,
+        **more,
         "ONETHREAD_WHATSAPP_APP_SECRET": SECRET,
         "ONETHREAD_WHATSAPP_VERIFY_TOKEN": "our-word",
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     return subprocess.Popen(
-        [sys.executable, "-c", SERVE, state_url],
+        [sys.executable, "-c", first + SERVE, state_url],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -71,9 +73,9 @@ def port_of(process: subprocess.Popen[str]) -> int:
 
 
 @contextmanager
-def receiving(state_url: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A receiver in a process of its own; killed at the end if it still runs."""
-    process = start(state_url)
+def receiving(state_url: str, first: str = "", **more: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A receiver as `start` makes it; killed at the end if it still runs."""
+    process = start(state_url, first, **more)
     try:
         yield process, port_of(process)
     finally:
@@ -103,7 +105,8 @@ def post(connection: http.client.HTTPConnection, body: bytes) -> int:
 class Load:
     """Clients that send new deliveries until the server is gone, and remember which ones were answered 200."""
 
-    def __init__(self, port: int, name: str) -> None:
+    def __init__(self, port: int, name: str, size: int = 0) -> None:
+        self._size = size
         self.sent: list[bytes] = []
         self.acked: list[bytes] = []
         self._port, self._name = port, name
@@ -115,7 +118,7 @@ class Load:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         try:
             for count in range(1_000_000):
-                body = new_body(f"{self._name}.{number}.{count}")
+                body = new_body(f"{self._name}.{number}.{count}", self._size)
                 self.sent.append(body)
                 if post(connection, body) == 200:
                     self.acked.append(body)

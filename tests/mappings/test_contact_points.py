@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import phonenumbers
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mappings.contact_points import clean_name, is_role_mailbox, normalize_email, normalize_phone, normalize_whatsapp_id
@@ -93,3 +94,14 @@ def test_the_short_way_of_a_plain_address_says_what_the_library_says(
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=250))
 def test_the_short_way_of_a_plain_name_says_what_the_long_one_says(name: str) -> None:
     assert clean_name(name) == clean_name(f"{name}\u200b")
+
+
+_NUMBERS = st.tuples(
+    st.sampled_from(sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)), st.text("0123456789", min_size=2, max_size=12)
+).map(lambda parts: f"+{parts[0]}{parts[1]}")
+
+
+@given(_NUMBERS)
+@settings(max_examples=2000)
+def test_the_short_way_of_a_plain_number_says_what_the_library_says(number: str) -> None:
+    assert normalize_phone(number) == normalize_phone(f" {number[:3]} {number[3:]} ")

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import http.client
+import os
+import resource
 import socket
+import subprocess
+import sys
 import threading
+import time
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,9 +23,10 @@ from uuid import uuid4
 import pytest
 
 from benchmarks import hostile
-from benchmarks.hostile import cut_off_within, read_to_end, statuses
+from benchmarks.hostile import cut_off_within, flood, read_to_end, statuses
 from mappings.errors import SignatureError
 from stores.database import Stores
+from taps.webhooks import connection as connection_module
 from taps.webhooks import server as server_module
 from taps.webhooks.items import WebhookRequest
 from taps.webhooks.receiver import WebhookRoute
@@ -107,6 +115,13 @@ def test_bytes_after_the_announced_length_are_not_part_of_the_delivery(receiver:
     assert serves_others(receiver)
 
 
+def test_what_comes_behind_the_last_request_is_none(receiver: RunningReceiver) -> None:
+    last = SIGNED + "Connection: close\r\nContent-Length: 3\r\n\r\nabc"
+    for behind in ("TRAILING", SIGNED + "Content-Length: 3\r\n\r\ndef"):
+        assert statuses(exchange(receiver, (last + behind).encode())) == [200]
+    assert [one.body for one in receiver.stored.read("acme", "default", 0, 9)] == [b"abc"]
+
+
 def test_a_body_shorter_than_announced_is_not_stored(receiver: RunningReceiver) -> None:
     with connect(receiver) as client:
         client.sendall((SIGNED + "Content-Length: 10\r\n\r\nabc").encode())
@@ -193,7 +208,7 @@ def test_a_bomb_is_refused_unopened(receiver: RunningReceiver, compress: Any) ->
 def test_a_request_that_drips_in_is_cut_off_at_its_deadline(
     receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch, begin: str, drip: bytes
 ) -> None:
-    monkeypatch.setattr(server_module, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(connection_module, "REQUEST_SECONDS", 0.5)
     with connect(receiver) as client:
         client.sendall(begin.encode())
         assert cut_off_within(client, drip, seconds=20)
@@ -202,8 +217,7 @@ def test_a_request_that_drips_in_is_cut_off_at_its_deadline(
 
 
 def test_a_silent_connection_is_closed(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "IDLE_SECONDS", 1)
-    monkeypatch.setattr(server_module, "CLEANUP_SECONDS", 1)
+    monkeypatch.setattr(connection_module, "IDLE_SECONDS", 1)
     module = SimpleNamespace(verify=verify, challenge=lambda *_: None, MAX_BODY_BYTES=10)
     with (
         running_receiver(stores, {("acme", "default"): WebhookRoute(module, "one")}) as receiver,
@@ -223,22 +237,180 @@ def test_hundreds_of_slow_clients_hold_no_thread(receiver: RunningReceiver) -> N
         client.close()
 
 
-def test_connections_beyond_the_limit_wait_and_are_served_when_others_leave(
+MODULE = SimpleNamespace(verify=verify, challenge=lambda *_: None, MAX_BODY_BYTES=MAX_BODY_BYTES)
+ROUTES = {("acme", "default"): WebhookRoute(MODULE, "one")}
+
+
+def test_one_connection_too_many_drives_out_the_one_that_has_been_silent_for_longest(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "CONNECTION_LIMIT", 10)
-    module = SimpleNamespace(verify=verify, challenge=lambda *_: None, MAX_BODY_BYTES=1000)
-    with running_receiver(stores, {("acme", "default"): WebhookRoute(module, "one")}) as receiver:
+    with running_receiver(stores, ROUTES) as receiver:
         clients = [connect(receiver) for _ in range(30)]
+        assert serves_others(receiver)
+        assert read_to_end(clients[0]) == b""
+        clients[-1].sendall((SIGNED + "Connection: close\r\nContent-Length: 3\r\n\r\nabc").encode())
+        assert statuses(read_to_end(clients[-1])) == [200]
         for client in clients:
             client.close()
+
+
+def test_bodies_that_do_not_end_hold_a_bounded_amount_of_memory(
+    receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest one makes room, with an answer; 100 bodies of a megabyte would be 100 MB."""
+    monkeypatch.setattr(connection_module, "MAX_HELD_BYTES", 5_000_000)
+    part = (SIGNED + "Content-Length: 1000000\r\n\r\n").encode() + bytes(900_000)
+    with PeakMemory() as memory:
+        clients = []
+        for _ in range(100):
+            client = connect(receiver)
+            client.sendall(part)
+            clients.append(client)
         assert serves_others(receiver)
+    assert statuses(read_to_end(clients[0])) == [408]
+    assert receiver.server.held_bytes <= 5_000_000
+    assert memory.grown_bytes < 30_000_000
+    for client in clients:
+        client.close()
+    wait_until(lambda: receiver.server.held_bytes == 0)
+
+
+def test_a_client_that_never_takes_its_answers_is_asked_no_more_and_cut_off(
+    receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "REQUEST_SECONDS", 0.5)
+    with PeakMemory() as memory, connect(receiver) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sent = flood(client, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 100, 100_000_000)
+    assert sent < 100_000_000
+    assert memory.grown_bytes < 20_000_000
+    assert serves_others(receiver)
+
+
+def test_an_offer_to_speak_something_else_is_declined_and_the_delivery_taken_whole(receiver: RunningReceiver) -> None:
+    offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\nContent-Length: 3\r\n\r\nabc"
+    assert statuses(exchange(receiver, (SIGNED + offer).encode() * 2)) == [200, 200]
+    assert statuses(exchange(receiver, b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\nabc")) == [405]
+    assert [one.body for one in receiver.stored.read("acme", "default", 0, 9)] == [b"abc"]
+
+
+def test_who_asks_before_sending_is_told_to_go_on_or_not(receiver: RunningReceiver) -> None:
+    for signed, length, expected in ((SIGNED, 3, b"100 Continue"), (SIGNED, 2_000_000, b"413"), ("", 3, b"404")):
+        begin = signed or "POST /webhooks/nobody HTTP/1.1\r\nHost: x\r\n"
+        with connect(receiver) as client:
+            client.sendall(f"{begin}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n".encode())
+            assert expected in client.recv(1000)
+            if expected == b"100 Continue":
+                client.sendall(b"abc")
+                assert client.recv(1000).startswith(b"HTTP/1.1 200")
+    assert receiver.stored.count() == 1
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET /health\r\n\r\n",
+        b"GET /health HTTP/2.0\r\nHost: x\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nX-Other: a\r\n b\r\n\r\n",
+        b"GET /health HTTP/1.1\nHost: x\n\n",
+        b"GET /he\x00alth HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"CANARY /health HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+    ids=["0.9", "2.0", "no host", "two hosts", "folded", "line feeds", "NUL in the path", "unknown method"],
+)
+def test_what_is_not_the_http_of_today_is_400(receiver: RunningReceiver, raw: bytes) -> None:
+    assert statuses(exchange(receiver, raw)) == [400]
+    assert serves_others(receiver)
+
+
+def test_trailers_are_believed_by_nobody_and_have_an_end(receiver: RunningReceiver) -> None:
+    chunked = SIGNED.replace("X-Secret: one\r\n", "") + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"
+    assert statuses(exchange(receiver, (chunked + "X-Secret: one\r\n\r\n").encode())) == [401]
+    with connect(receiver) as client:
+        client.sendall(chunked.encode())
+        assert flood(client, b"X-Other: x\r\n" * 5000, 60_000_000) < 60_000_000
+    assert serves_others(receiver)
+
+
+def test_answers_of_the_server_itself_are_counted(receiver: RunningReceiver) -> None:
+    exchange(receiver, b"no http\r\n\r\n")
+    exchange(receiver, SIGNED.encode() + b"X-Other: x\r\n" * 5000)
+    exchange(receiver, (SIGNED + "Content-Length: 200000000\r\n\r\n").encode())
+    page = receiver.request("GET", "/metrics").body.decode()
+    for status in (400, 431, 413):
+        assert f'onethread_receiver_answers_total{{status="{status}"}} 1.0' in page
+
+
+SERVE = """
+import sys
+from collections import namedtuple
+from types import SimpleNamespace
+from stores.database import Stores
+from taps.webhooks.receiver import WebhookRoute, serve
+acme = SimpleNamespace(verify=lambda *_: None, challenge=lambda *_: None, MAX_BODY_BYTES=1_000_000)
+plenty = namedtuple("Usage", "total free")(10**11, 10**11)
+serve(Stores(sys.argv[1]), "127.0.0.1", 0, lambda port: print(port, flush=True),
+      routes={("acme", "default"): WebhookRoute(acme, "")}, disk_usage=lambda _: plenty)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.sqlite
+@pytest.mark.timeout(120)
+def test_a_thousand_each_of_slow_headers_slow_bodies_and_silent_ones_are_cut_off_and_others_served(
+    stores: Stores, tmp_path: Path
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 3500:
+        pytest.skip(f"this machine allows {hard} open files in one process, 3,500 are needed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 3500), hard))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", SERVE, f"sqlite:///{tmp_path}/crowd"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        before = _memory_bytes(process.pid)
+        begin = b"POST /webhooks/acme HTTP/1.1\r\nHost: x\r\n"
+        crowd = []
+        for number in range(3000):
+            client = socket.create_connection(("127.0.0.1", port), timeout=20)
+            client.sendall((begin, begin + b"Content-Length: 1000\r\n\r\nx", b"")[number % 3])
+            crowd.append(client)
+        answers = []
+        for number in range(50):
+            other = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            other.request("POST", "/webhooks/acme", b"%d" % number)
+            answers.append(other.getresponse().status)
+            other.close()
+        assert answers == [200] * 50
+        assert _memory_bytes(process.pid) - before < 60_000_000
+        ends = Counter(tuple(statuses(read_to_end(client))) for client in crowd)
+        assert ends == {(408,): 2000, (): 1000}
+        for client in crowd:
+            client.close()
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+
+
+def _memory_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) * 1024
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    give_up_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up_at, "it did not come about"
+        time.sleep(0.01)
 
 
 def test_the_suite_for_live_receivers_finds_nothing_here(
     receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(connection_module, "REQUEST_SECONDS", 0.5)
     said: list[str] = []
     target = hostile.target_of(f"http://127.0.0.1:{receiver.port}/webhooks/acme", 20)
     assert hostile.examine(target, said.append) == 0, said

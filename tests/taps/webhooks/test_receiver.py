@@ -3,11 +3,12 @@ from __future__ import annotations
 import http.client
 import logging
 import socket
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -21,6 +22,7 @@ from mappings.platforms import Platform
 from stores.database import Stores
 from stores.deliveries import Deliveries, DeliveryRow
 from taps.webhooks import committer as committer_module
+from taps.webhooks import connection as connection_module
 from taps.webhooks import receiver as receiver_module
 from taps.webhooks.committer import Committer
 from taps.webhooks.items import Answer, WebhookRequest
@@ -228,6 +230,7 @@ def test_a_commit_that_hangs_is_503_for_those_who_wait_and_those_who_come(
     receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(committer_module, "STALLED_SECONDS", 0.3)
+    monkeypatch.setattr(connection_module, "ANSWER_SECONDS", 0.3)
     gate = Gate(receiver.writer, monkeypatch)
     assert post(receiver, b"1").status == 503
     assert post(receiver, b"2").status == 503
@@ -251,6 +254,43 @@ def test_whatever_waits_during_a_commit_shares_the_next_one(
         gate.opened.set()
         assert {answer.result().status for answer in [first, *others]} == {200}
     assert gate.batches == [1, 20]
+
+
+def test_a_disk_that_fails_is_written_to_no_more(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    deliveries = Deliveries(stores, writable=True)
+    told: list[str] = []
+    tried: list[int] = []
+
+    def fail(rows: Sequence[DeliveryRow]) -> Counter[tuple[str, str]]:
+        tried.append(len(rows))
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        raise error
+
+    monkeypatch.setattr(deliveries, "add", fail)
+    running = committer(deliveries, stores)
+    running.tell(lambda call: call(), lambda: told.append("stop"))
+    assert "the disk of the state folder fails" in (Outcome(running, b"first").result() or "")
+    wait_until(lambda: told == ["stop"])
+    with pytest.raises(UnavailableError, match="the disk of the state folder fails"):
+        Outcome(running, b"second")
+    assert tried == [1]
+    assert running.close()
+    deliveries.close()
+
+
+def test_more_bytes_than_may_wait_are_503(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(committer_module, "MAX_WAITING_BYTES", 100_000)
+    with running_receiver(stores, ROUTES) as receiver, ThreadPoolExecutor(4) as pool:
+        gate = Gate(receiver.writer, monkeypatch)
+        bodies = [b"%d" % number * 60_000 for number in range(3)]
+        taken = [pool.submit(post, receiver, body, "/webhooks/large") for body in bodies[:2]]
+        assert gate.entered.wait(10)
+        wait_until(lambda: receiver.committer._taken_bytes > 120_000)
+        assert post(receiver, bodies[2], "/webhooks/large").status == 503
+        gate.opened.set()
+        assert {answer.result().status for answer in taken} == {200}
+        assert post(receiver, bodies[2], "/webhooks/large").status == 200
 
 
 def test_too_many_waiting_rows_are_503(receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,6 +318,17 @@ def committer(deliveries: Deliveries, stores: Stores, **arguments: Any) -> Commi
     )
 
 
+class Outcome:
+    """What a waiter is told."""
+
+    def __init__(self, running: Committer, body: bytes) -> None:
+        self._told: Future[str | None] = Future()
+        running.submit(row(body), self._told.set_result)
+
+    def result(self) -> str | None:
+        return self._told.result(timeout=20)
+
+
 def row(body: bytes) -> DeliveryRow:
     return DeliveryRow("acme", "default", "2026-03-01T00:00:00.000000Z", b"{}", body, body.hex())
 
@@ -290,14 +341,11 @@ def test_a_transaction_is_bounded_in_rows_and_in_bytes(
     deliveries = Deliveries(stores, writable=True)
     gate = Gate(deliveries, monkeypatch)
     running = committer(deliveries, stores)
-    with ThreadPoolExecutor(11) as pool:
-        first = pool.submit(running.store, row(b"first"))
-        assert gate.entered.wait(10)
-        others = [pool.submit(running.store, row(b"%010d" % number)) for number in range(10)]
-        wait_until(lambda: running._waiting.qsize() == 10)
-        gate.opened.set()
-        for done in [first, *others]:
-            done.result()
+    outcomes = [Outcome(running, b"first")]
+    assert gate.entered.wait(10)
+    outcomes += [Outcome(running, b"%010d" % number) for number in range(10)]
+    gate.opened.set()
+    assert {one.result() for one in outcomes} == {None}
     assert gate.batches == [1, 4, 4, 2]
     assert running.close()
     deliveries.close()
@@ -307,17 +355,14 @@ def test_closing_commits_what_waits_and_takes_nothing_more(stores: Stores, monke
     deliveries = Deliveries(stores, writable=True)
     gate = Gate(deliveries, monkeypatch)
     running = committer(deliveries, stores)
-    with ThreadPoolExecutor(3) as pool:
-        stored = [pool.submit(running.store, row(b"first"))]
-        assert gate.entered.wait(10)
-        stored += [pool.submit(running.store, row(b"%d" % number)) for number in range(2)]
-        wait_until(lambda: running._waiting.qsize() == 2)
-        assert not running.close(timeout_seconds=0)
-        with pytest.raises(UnavailableError):
-            running.store(row(b"late"))
-        gate.opened.set()
-        for done in stored:
-            done.result()
+    outcomes = [Outcome(running, b"first")]
+    assert gate.entered.wait(10)
+    outcomes += [Outcome(running, b"%d" % number) for number in range(2)]
+    assert not running.close(timeout_seconds=0)
+    with pytest.raises(UnavailableError):
+        Outcome(running, b"late")
+    gate.opened.set()
+    assert {one.result() for one in outcomes} == {None}
     assert running.close()
     assert deliveries.count() == 3
     deliveries.close()
@@ -513,7 +558,7 @@ def test_the_first_of_two_values_in_a_query_counts(stores: Stores) -> None:
 def seen_by(stores: Stores, public_url: str | None, path: str) -> WebhookRequest:
     """The request as the webhook module gets it."""
     seen: list[WebhookRequest] = []
-    acme = SimpleNamespace(verify=lambda _, request: seen.append(request), MAX_BODY_BYTES=10)
+    acme = SimpleNamespace(verify=lambda _, request: seen.append(request), challenge=lambda *_: None, MAX_BODY_BYTES=10)
     with running_receiver(stores, {("acme", "default"): WebhookRoute(acme, "")}, public_url=public_url) as receiver:
         assert receiver.request("POST", path, b"x", [("Host", "inside:8080")]).status == 200
     (request,) = seen
@@ -564,7 +609,7 @@ def test_a_proxy_is_believed_only_where_it_is_trusted(
     stores: Stores, settings: dict[str, str], headers: list[tuple[str, str]], url: str
 ) -> None:
     seen: list[WebhookRequest] = []
-    acme = SimpleNamespace(verify=lambda _, request: seen.append(request), MAX_BODY_BYTES=10)
+    acme = SimpleNamespace(verify=lambda _, request: seen.append(request), challenge=lambda *_: None, MAX_BODY_BYTES=10)
     with running_receiver(stores, {("acme", "default"): WebhookRoute(acme, "")}, settings=settings) as receiver:
         assert receiver.request("POST", "/webhooks/acme?a=1", b"x", headers).status == 200
     assert seen[0].url == f"{url}webhooks/acme?a=1"

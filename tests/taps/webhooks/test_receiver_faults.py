@@ -22,6 +22,7 @@ from stores.database import Stores
 from stores.deliveries import DeliveryRow
 from stores.positions import Positions
 from taps.webhooks import committer as committer_module
+from taps.webhooks import connection as connection_module
 from taps.webhooks import whatsapp
 from taps.webhooks.metrics import Metrics
 from taps.webhooks.receiver import Routes, WebhookRoute
@@ -143,6 +144,7 @@ def test_memory_does_not_grow_while_the_store_is_slow(stores: Stores, monkeypatc
 
 def test_a_store_that_hangs_takes_nothing_more_into_memory(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(committer_module, "STALLED_SECONDS", 0.3)
+    monkeypatch.setattr(connection_module, "ANSWER_SECONDS", 0.3)
     with running_receiver(stores, OPEN) as receiver:
         store = SlowStore(receiver, monkeypatch, None)
         assert receiver.request("POST", "/webhooks/acme", b"first").status == 503

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -298,6 +299,25 @@ def test_deliveries_are_taken_while_somebody_reads_an_old_state(stores: Stores) 
             assert receiver.stored.count() == 1
             assert receiver.writer.log_bytes() > size
         assert receiver.stored.count() == 51
+
+
+@pytest.mark.sqlite
+def test_a_reader_that_does_not_end_makes_the_log_grow_until_it_is_told(
+    stores: Stores, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention_module, "_LOG_ALARM_BYTES", 6_000_000)  # SQLite alone lets it grow to 4 MB
+    body = bytes(900)
+    for held, told in ((False, False), (True, True)):
+        with running_receiver(stores, ROUTES) as receiver, ExitStack() as stack:
+            if held:
+                stack.enter_context(receiver.stored._database.snapshot())
+                assert receiver.stored.count() >= 0  # only now the old state is held
+            rows = [receiver.writer.encode("acme", "default", NOW, {}, f"{held}{one}", body) for one in range(8000)]
+            for start in range(0, len(rows), 1000):
+                receiver.writer.add(rows[start : start + 1000])
+            assert receiver.request("POST", "/webhooks/acme", b"still taken %d" % held).status == 200
+            run_to_end(retention(stores, receiver.writer))
+            assert ("some process keeps reading an old state" in caplog.text) is told
 
 
 def fetched(stores: Stores, message: str, at: datetime) -> Media:
