@@ -180,7 +180,7 @@ class Resolver:
             raise SettingsError(msg)
         with self._graph.transaction() as unit:
             self._check_rules(unit)
-            nodes = unit.handles(map(ident_of, handles), self._rules.link_of)
+            nodes = unit.handles({ident_of(handle): handle for handle in handles}, self._rules.link_of)
             a, *rest = (nodes[ident_of(handle)].handle_id for handle in handles)
             number = unit.save_decision(kind, a, rest[0] if rest else None, since=since, actor=actor, reason=reason)
             touched = Touched(handle_ids={a, *rest}, withdrawn={a, *rest})
@@ -272,8 +272,10 @@ class Resolver:
                 missed[key] = sighting
         if not missed:
             return
-        idents = {ident_of(handle) for sighting in missed.values() for handle in sighting.handles}
-        nodes = unit.handles(idents, self._rules.link_of)
+        nodes = unit.handles(
+            {ident_of(handle): handle for sighting in missed.values() for handle in sighting.handles},
+            self._rules.link_of,
+        )
         unit.look_up_said(nodes.values())
         wanted: dict[tuple[Any, ...], list[EvidenceKey]] = {}
         for key, sighting in missed.items():
@@ -296,7 +298,7 @@ class Resolver:
 
     def _save_contact(self, unit: Unit, contact: Contact, touched: Touched) -> Node:
         handles = [*contact.handles, *merged_handles(contact)]
-        nodes = unit.handles(set(map(ident_of, handles)), self._rules.link_of)
+        nodes = unit.handles({ident_of(handle): handle for handle in handles}, self._rules.link_of)
         bulk = len(contact.handles) > self._rules.max_handles_per_record
         more = unit.save_contact(contact, nodes, contact.handles[:1] if bulk else contact.handles)
         touched.handle_ids |= more.handle_ids

@@ -111,10 +111,10 @@ def ident_key(ident: Ident) -> str:
     return handle_key(*ident)
 
 
-def former_ident(ident: Ident, since: str) -> Ident:
+def former_handle(handle: Handle, since: str) -> Handle:
     """The handle as it was until `since`, when it changed hands: of a kind of its own, so nothing is sent to it."""
-    kind, scope, value = ident
-    return FORMER + kind, f"until {since}" if scope is None else f"{scope} until {since}", value
+    scope = f"until {since}" if handle.scope is None else f"{handle.scope} until {since}"
+    return Handle(kind=FORMER + handle.kind, scope=scope, value=handle.value)
 
 
 def merged_handles(contact: Contact) -> list[Handle]:

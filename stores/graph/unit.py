@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from mappings.records import Contact, Handle
@@ -26,7 +27,7 @@ from stores.graph.nodes import (
     Piece,
     Touched,
     chunks,
-    former_ident,
+    former_handle,
     ident_key,
     ident_of,
     merged_handles,
@@ -46,6 +47,7 @@ _CONTACT_EDGES = (
     " UNION SELECT e.a, e.b, e.method, 'crm', c.first_at, c.first_at FROM contact_evidence e"
     " JOIN contact c ON c.record_id = e.record_id WHERE e.b IN [ids]"
 )
+_FIRST, _KEY = itemgetter(0), attrgetter("key")
 
 
 class Unit:
@@ -73,11 +75,11 @@ class Unit:
         """Keep what was found for one combination of handles."""
         self._memory.seen.put(key, seen)
 
-    def handles(self, idents: Iterable[Ident], link_of: Callable[[Handle], str]) -> dict[Ident, Node]:
-        """The handle of each; those not known yet are added, and `link_of` says what they may do."""
+    def handles(self, wanted: Mapping[Ident, Handle], link_of: Callable[[Handle], str]) -> dict[Ident, Node]:
+        """The stored handle of each; those not known yet are added, and `link_of` says what they may do."""
         found: dict[Ident, Node] = {}
         missing: dict[str, Ident] = {}
-        for ident in idents:
+        for ident in wanted:
             node = self._memory.by_ident.get(ident)
             if node is not None:
                 found[ident] = node
@@ -90,7 +92,7 @@ class Unit:
                 found[ident] = self._node(row, ident)
         for fingerprint in sorted(missing):
             kind, scope, value = ident = missing[fingerprint]
-            handle = Handle(kind=kind, scope=scope, value=value)
+            handle = wanted[ident]
             node = Node(
                 self._new_handle_id(), kind, scope, link_of(handle), None, self._codec.encrypt(value.encode()),
                 self._codec, fingerprint, fresh=True, said={}, known=handle,
@@ -428,20 +430,21 @@ class Unit:
         for node in fresh:
             node.fresh = False
         dirty, self._dirty = self._dirty, []
-        dirty.sort(key=lambda piece: piece.key)
+        dirty.sort(key=_KEY)
         self._database.execute_many(
-            "INSERT INTO evidence (a, b, method, strength, first_at, last_at) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (a, b, method, strength) DO UPDATE SET first_at = excluded.first_at,"
-            " last_at = excluded.last_at",
-            [(*piece.key, piece.first, piece.last) for piece in dirty],
+            "INSERT INTO evidence (a, b, method, strength, first_at, last_at) VALUES (?, ?, ?, ?, ?, ?)",
+            [(*piece.key, piece.first, piece.last) for piece in dirty if not piece.stored],
+        )
+        self._database.execute_many(
+            "UPDATE evidence SET first_at = ?, last_at = ? WHERE a = ? AND b = ? AND method = ? AND strength = ?",
+            [(piece.first, piece.last, *piece.key) for piece in dirty if piece.stored],
         )
         for piece in dirty:
             piece.stored, piece.dirty = True, False
         self._unwritten.clear()
         observed, self._observed = self._observed, {}
         again, new = [], []
-        for key in sorted(observed):
-            node, value = observed[key]
+        for key, (node, value) in sorted(observed.items(), key=_FIRST):
             moment = (node.said or {})[key[1]][0]
             if value is None:
                 again.append((moment, *key))
@@ -510,8 +513,8 @@ class Unit:
             self._database.execute("DELETE FROM cut WHERE handle_id = ? AND since = ?", (node.handle_id, since))
             self._move_anchors(known[since], node.handle_id)
         for since in sorted(wanted - known.keys()):
-            old = self.handles([former_ident(ident_of(node.handle), time_text(moment_of(since)))], lambda _: "links")
-            old_id = next(iter(old.values())).handle_id
+            former = former_handle(node.handle, time_text(moment_of(since)))
+            old_id = self.handles({ident_of(former): former}, lambda _: "links")[ident_of(former)].handle_id
             self.flush()
             self._database.execute(
                 "INSERT INTO cut (handle_id, since, old_id) VALUES (?, ?, ?)", (node.handle_id, since, old_id)
