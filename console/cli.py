@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from console.identity_cli import identity
 from mappings.errors import OneThreadError
 from stores.database import Stores
 
@@ -67,12 +68,16 @@ def main(log_level: str) -> None:
 
 @main.command()
 @click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--crm", "crms", multiple=True, default=("hubspot",), show_default=True,
+    type=click.Choice(["hubspot", "salesforce"]), help="The CRM that the jobs are for; may be given more than once.",
+)  # fmt: skip
 @_ours
-def init(folder: Path) -> None:
+def init(folder: Path, crms: Sequence[str]) -> None:
     """Start a project in FOLDER: meltano.yml, .env.example, and the rules that you may edit."""
     from console.project import start_project
 
-    for line in start_project(folder):
+    for line in start_project(folder, crms):
         click.echo(line)
 
 
@@ -163,10 +168,23 @@ def setup() -> None:
 @_ours
 def setup_hubspot_command(*, dry_run: bool) -> None:
     """Create HubSpot's properties and find out what the account allows."""
-    from console.project import hubspot_settings
+    from console.project import crm_settings
     from targets.hubspot.setup import setup_hubspot
 
-    for line in setup_hubspot(hubspot_settings(), _open_stores(), dry_run=dry_run):
+    for line in setup_hubspot(crm_settings("hubspot"), _open_stores(), dry_run=dry_run):
+        click.echo(line)
+
+
+@setup.command("salesforce")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
+@click.option("--check-only", is_flag=True, help="Let the org validate it, and change nothing.")
+@_ours
+def setup_salesforce_command(*, dry_run: bool, check_only: bool) -> None:
+    """Create objects, fields, list views and permission sets in a Salesforce org. Deletes nothing."""
+    from console.project import crm_settings
+    from targets.salesforce.setup import setup_salesforce
+
+    for line in setup_salesforce(crm_settings("salesforce"), _open_stores(), dry_run=dry_run, check_only=check_only):
         click.echo(line)
 
 
@@ -431,6 +449,8 @@ def demo(*, keep: bool, full: bool, report: Path) -> None:
 
     sys.exit(play(keep=keep, report=report, full=full))
 
+
+main.add_command(identity)
 
 if __name__ == "__main__":
     main()

@@ -10,7 +10,7 @@ import argparse
 import io
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from mappings.schema import singer_schema
 from mappings.settings import environment_prefix
 
 ROOT = Path(__file__).parent.parent
-CRMS = ("hubspot",)
+CRMS = ("hubspot", "salesforce")
+"""Those we have; the jobs of a project are for the ones it names, by default the first."""
 
 _HEADER = "# Made by `python -m console.generate` from the settings models; do not edit the plugins here by hand.\n"
 
@@ -64,8 +65,8 @@ def meltano_settings(plugin: str, model: type[BaseModel]) -> list[dict[str, Any]
     return entries
 
 
-def meltano_project() -> dict[str, Any]:
-    """The Meltano project."""
+def meltano_project(crms: Sequence[str] = CRMS[:1]) -> dict[str, Any]:
+    """The Meltano project: all plugins, and jobs for these CRMs."""
     classes = plugin_classes()
     extractors: list[dict[str, Any]] = []
     loaders: list[dict[str, Any]] = []
@@ -84,7 +85,7 @@ def meltano_project() -> dict[str, Any]:
         for stream in ("contacts", "replies"):
             extractors.append({"name": f"tap-{crm}-{stream}", "inherit_from": f"tap-{crm}", "select": [f"{stream}.*"]})
     mapper = classes["map-identity"]
-    pipes_out = [f"tap-archive target-{crm}" for crm in CRMS]
+    pipes_out = [f"tap-archive target-{crm}" for crm in crms]
     return {
         "requires_meltano": ">=4.4,<5",
         "default_environment": "dev",
@@ -112,13 +113,13 @@ def meltano_project() -> dict[str, Any]:
             ],
         },
         "jobs": [
-            {"name": "contacts", "tasks": [f"tap-{crm}-contacts identity target-archive" for crm in CRMS]},
+            {"name": "contacts", "tasks": [f"tap-{crm}-contacts identity target-archive" for crm in crms]},
             {"name": "inbound", "tasks": ["tap-channels identity target-archive"]},
             {"name": "deliver", "tasks": pipes_out},
             {
                 "name": "replies",
                 "tasks": [
-                    *(f"tap-{crm}-replies identity target-outbox" for crm in CRMS), "onethread:send", *pipes_out,
+                    *(f"tap-{crm}-replies identity target-outbox" for crm in crms), "onethread:send", *pipes_out,
                 ],
             },
         ],
@@ -131,12 +132,12 @@ def meltano_project() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def meltano_yml() -> str:
+def meltano_yml(crms: Sequence[str] = CRMS[:1]) -> str:
     """`meltano_project` as text."""
     yaml = YAML()
     yaml.width = 120
     text = io.StringIO()
-    yaml.dump(meltano_project(), text)
+    yaml.dump(meltano_project(crms), text)
     return _HEADER + text.getvalue()
 
 

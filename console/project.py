@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,26 @@ from mappings.settings import load_settings
 from stores.database import Stores
 
 _ROOT = Path(__file__).parent.parent
-EDITABLE = {"identity/rules.yml": "identity-rules.yml"}
+EDITABLE = {
+    "identity/rules.yml": "identity-rules.yml",
+    "targets/salesforce/fields.yml": "salesforce-fields.yml",
+}
 """Packaged defaults that a user may edit, and their names in the user's project."""
 
 
-def start_project(folder: Path) -> list[str]:
-    """Write the files of a new project; one that exists is left alone. What was done, line by line."""
+def start_project(folder: Path, crms: Sequence[str] = ("hubspot",)) -> list[str]:
+    """Write the files of a new project with jobs for these CRMs; a file that exists is left alone. What was done."""
     from console.generate import env_example, meltano_yml
 
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
-    for name, content in {"meltano.yml": meltano_yml(), ".env.example": env_example()}.items():
+    for name, content in {"meltano.yml": meltano_yml(crms), ".env.example": env_example()}.items():
         lines.append(_write(folder / name, content))
     for source, name in EDITABLE.items():
         lines.append(_write(folder / name, (_ROOT / source).read_text(encoding="utf-8")))
     lines.append(_write(folder / "opt-out-words.csv", keywords_as_csv()))
-    lines.append("next: copy .env.example to .env, fill in what you use, then `onethread setup hubspot`")
+    setups = " and ".join(f"`onethread setup {crm}`" for crm in crms)
+    lines.append(f"next: copy .env.example to .env, fill in what you use, then {setups}")
     return lines
 
 
@@ -39,14 +44,14 @@ def _write(path: Path, content: str) -> str:
     return f"written {path}"
 
 
-def hubspot_settings() -> Any:
-    """target-hubspot's settings from ``ONETHREAD_HUBSPOT_*``, for commands outside Meltano."""
-    from targets.hubspot import TargetHubSpot
+def crm_settings(crm: str) -> Any:
+    """The settings of a CRM's target from ``ONETHREAD_<CRM>_*``, for commands outside Meltano."""
+    from console.generate import plugin_classes
 
-    prefix = "ONETHREAD_HUBSPOT_"
+    model = plugin_classes()[f"target-{crm}"].settings_model
+    prefix = f"ONETHREAD_{crm.upper()}_"
     values = {name.removeprefix(prefix).lower(): value for name, value in os.environ.items() if name.startswith(prefix)}
-    known = {name: value for name, value in values.items() if name in TargetHubSpot.settings_model.model_fields}
-    return load_settings(TargetHubSpot.settings_model, known, "hubspot")
+    return load_settings(model, {name: value for name, value in values.items() if name in model.model_fields}, crm)
 
 
 def status_lines(stores: Stores) -> list[str]:

@@ -20,9 +20,9 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
+from mappings.crm_words import channel_name
 from mappings.platforms import load_platforms
 from mappings.records import ArchivedMessage, Conversation, Person, PersonChange
-from mappings.to_hubspot import channel_name
 from stores.archive import Archive
 from stores.database import Stores
 from stores.graph import Graph
@@ -47,7 +47,8 @@ _HEADERS = {
 }
 HANDLE_NAMES = {
     "email": "E-mail", "phone": "Phone", "whatsapp_user": "WhatsApp id", "messenger_psid": "Messenger id",
-    "hubspot_contact": "HubSpot contact", "login": "Login", "instagram_igsid": "Instagram id", "x_user": "X id",
+    "hubspot_contact": "HubSpot contact",
+    "salesforce_contact": "Salesforce contact", "login": "Login", "instagram_igsid": "Instagram id", "x_user": "X id",
     "line_user": "LINE id", "viber_user": "Viber id", "wechat_openid": "WeChat id", "wechat_unionid": "WeChat union id",
     "wecom_external_user": "WeCom id", "apple_opaque": "Apple Messages id", "slack_user": "Slack id",
     "telegram_user": "Telegram id", "chatwoot_contact": "Web chat id",

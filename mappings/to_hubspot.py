@@ -15,8 +15,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mappings.contact_points import clean_name
-from mappings.policy import LIMITS
-from mappings.records import ArchivedMessage, Attachment, Person, Receipt
+from mappings.crm_words import (
+    attachment_line,
+    channel_name,
+    clock_text,
+    closing_lines,
+    emails_of,
+    fate_words,
+    header_line,
+    words_of,
+)
+from mappings.records import ArchivedMessage, Person, Receipt
 
 PROPERTY_GROUP = "onethread"
 
@@ -70,26 +79,8 @@ _REPLY_FATES: Mapping[str, tuple[str, int]] = {
 REPLY_RANKS: Mapping[str, int] = {"DRAFT": 0, "QUEUED": 0, **dict(_REPLY_FATES.values())}
 """How far a reply got, by what its contact's status says; it never moves back."""
 
-_ACTORS: Mapping[str, str] = {
-    "nobody": "",
-    "agent": "You can act on it.",
-    "operator": "Tell the person who runs onethread.",
-    "platform": "The platform has to act.",
-    "customer": "The customer has to act.",
-}
-_STATUS_PHRASES: Mapping[str, str] = {
-    "queued": "taken up",
-    "unknown": "sent or not? It is being checked, do not send it again",
-    "accepted": "accepted by the platform",
-    "sent": "sent",
-    "failed": "failed",
-    "refused": "not sent",
-    "delivered": "delivered",
-    "read": "read",
-}
 _REFERENCE = re.compile(r"\bref ([0-9a-f]{12})\b")
 _CUT_MARK = "… cut here: the message continues, see it in full in onethread"
-_CONTENT_LINES = 12
 
 
 def communication_reference(message_key: str) -> str:
@@ -161,29 +152,10 @@ def standard_properties(person: Person) -> dict[str, str]:
     return {key: value for key, value in values.items() if value}
 
 
-def emails_of(person: Person) -> list[str]:
-    """The person's e-mail addresses, in the order of the handles."""
-    return [handle.value for handle in person.handles if handle.kind == "email"]
-
-
 def reply_properties(receipt: Receipt) -> dict[str, str]:
     """What a reply's contact says of its fate. Never QUEUED: that would queue it again."""
     status, _ = _REPLY_FATES[receipt.status]
-    parts = [f"{_STATUS_PHRASES[receipt.status].capitalize()}, {_clock(receipt.occurred_at)}"]
-    if receipt.channel:
-        parts[0] += f", {channel_name(receipt.channel)}"
-    if receipt.reason:
-        parts.append(receipt.reason)
-    if receipt.code:
-        parts.append(f"(code {receipt.code})")
-    if _ACTORS[receipt.actor]:
-        parts.append(_ACTORS[receipt.actor])
-    return {REPLY_STATUS: status, REPLY_DETAIL: "\n".join(parts)}
-
-
-def channel_name(slug: str) -> str:
-    """How people call a channel."""
-    return LIMITS[slug].name if slug in LIMITS else slug.capitalize()
+    return {REPLY_STATUS: status, REPLY_DETAIL: fate_words(receipt)}
 
 
 def datetime_text(moment: datetime) -> str:
@@ -228,97 +200,21 @@ def message_key_definition() -> dict[str, Any]:
 
 
 def _body(message: ArchivedMessage, max_characters: int) -> str:
-    before = [_paragraph(f"<strong>{_escape(_header(message))}</strong>")]
+    before = [_paragraph(f"<strong>{_escape(header_line(message))}</strong>")]
     if message.subject:
         before.append(_paragraph(f"<strong>Subject:</strong> {_escape(message.subject)}"))
     if message.reply_to_key:
         before.append(_paragraph(f"In reply to ref {communication_reference(message.reply_to_key)[:12]}"))
     if message.unsent_at:
-        before.append(_paragraph(f"Removed by the sender, {_clock(message.unsent_at)}"))
-    after = [_paragraph(_escape(line)) for line in _closing_lines(message)]
+        before.append(_paragraph(f"Removed by the sender, {clock_text(message.unsent_at)}"))
+    after = [_paragraph(_escape(line)) for line in closing_lines(message)]
     if message.attachments:
-        items = "".join(f"<li>{_escape(_attachment(one))}</li>" for one in message.attachments)
+        items = "".join(f"<li>{_escape(attachment_line(one))}</li>" for one in message.attachments)
         after.insert(0, f"<ul>{items}</ul>")
     after.append(_paragraph(f"ref {communication_reference(message.message_key)[:12]}"))
     room = max_characters - sum(_units(part) for part in [*before, *after]) - len("<p></p>")
-    text = _cut(_words(message), room)
+    text = _cut(words_of(message), room)
     return "".join([*before, _paragraph(text) if text else "", *after])
-
-
-def _header(message: ArchivedMessage) -> str:
-    name = clean_name(message.author_name, 80)
-    profile = clean_name(message.profile.name, 80) if message.profile else None
-    if message.direction == "inbound":
-        who = f"{name or profile or 'customer'} → us"
-    else:
-        who = f"{name or message.author_kind} → {profile or 'customer'}"
-    parts = [channel_name(message.channel), who]
-    if message.origin != "direct":
-        parts.append(f"from {message.origin}")
-    return " · ".join(parts)
-
-
-def _closing_lines(message: ArchivedMessage) -> list[str]:
-    lines = []
-    if message.reactions:
-        lines.append(f"Reactions: {' '.join(message.reactions)}")
-    if message.edited_at:
-        lines.append(f"Edited, {_clock(message.edited_at)}")
-    if message.status and message.direction == "outbound":
-        line = _STATUS_PHRASES[message.status].capitalize()
-        if message.status_at:
-            line += f", {_clock(message.status_at)}"
-        if message.status_reason:
-            line += f": {message.status_reason}"
-        lines.append(line)
-    return lines
-
-
-def _words(message: ArchivedMessage) -> str:
-    """The customer's text; of a form and a call also what stands beside it."""
-    if message.kind not in {"form", "call"} or message.unsent_at:
-        return message.text or _spoken(message)
-    content = message.content or {}
-    facts = _plain_facts(content.get("fields") or content.get("call") or {}, "")[:_CONTENT_LINES]
-    return "\n".join([*filter(None, [message.text]), *facts]) or _spoken(message)
-
-
-def _spoken(message: ArchivedMessage) -> str:
-    """What to show of a message without text: its kind and the plain facts of its content."""
-    if message.unsent_at or message.attachments:
-        return ""
-    lines = [f"[{message.kind}]", *_plain_facts(message.content or {}, "")]
-    return "\n".join(lines[: _CONTENT_LINES + 1])
-
-
-def _plain_facts(value: Mapping[str, Any], prefix: str) -> list[str]:
-    lines: list[str] = []
-    for key, child in value.items():
-        if isinstance(child, dict):
-            lines += _plain_facts(child, f"{prefix}{key} ")
-        elif isinstance(child, list):
-            for one in child:
-                lines += _plain_facts(one, f"{prefix}{key} ") if isinstance(one, dict) else [f"{prefix}{key}: {one}"]
-        elif child is not None:
-            lines.append(f"{prefix}{key}: {child}")
-    return lines
-
-
-def _attachment(attachment: Attachment) -> str:
-    details = [attachment.mime_type or attachment.kind]
-    if attachment.size_bytes is not None:
-        details.append(_size(attachment.size_bytes))
-    return f"{clean_name(attachment.filename) or attachment.kind} ({', '.join(details)})"
-
-
-def _size(size_bytes: int) -> str:
-    if size_bytes < 1000:
-        return f"{size_bytes} bytes"
-    return f"{size_bytes / 1000:.0f} kB" if size_bytes < 1_000_000 else f"{size_bytes / 1_000_000:.1f} MB"
-
-
-def _clock(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _paragraph(inner: str) -> str:

@@ -13,8 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from stores.database import Stores
+
+# A busy machine is no fault of the code: nothing here is timed.
+hypothesis_settings.register_profile("onethread", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("onethread")
 
 
 @pytest.fixture(autouse=True)

@@ -12,17 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mappings.crm_words import emails_of
 from mappings.errors import CredentialsError, IdentityConflictError, OneThreadError, RejectedError
 from mappings.records import Handle, Person
 from mappings.to_hubspot import (
     PERSON_ID,
     PROJECTION,
     contact_properties,
-    emails_of,
     standard_properties,
 )
 from stores.graph import Graph
 from stores.ledger import Ledger, LedgerContact
+from targets.crm_people import CrmPeople
 from targets.hubspot.answers import Refused, object_in
 from targets.hubspot.api import CONTACTS, HubSpotApi
 from targets.hubspot.links import Links
@@ -62,6 +63,7 @@ class Contacts:
         self._ledger = ledger
         self._links = links
         self._graph = graph
+        self._people = CrmPeople(ledger, graph, "hubspot_contact", settings.portal_id)
         self._settings = settings
         self._count = count
         self._refused_before: Refusals = {}
@@ -73,7 +75,7 @@ class Contacts:
         wanted = [
             person
             for person in latest.values()
-            if self._graph.current(person.person_id) == person.person_id
+            if self._people.current(person.person_id) == person.person_id
             and (person.message_count or self._has_contact(person.person_id))
         ]
         for person in wanted:
@@ -107,9 +109,7 @@ class Contacts:
 
     def of(self, person_id: str) -> LedgerContact | None:
         """The contact of a person as far as the ledger knows it; that of the survivor for a merged person."""
-        contact = self._row(person_id)
-        while contact is not None and contact.merged_into:
-            contact = self._row(contact.merged_into)
+        contact = self._people.contact_of(person_id)
         if contact is not None and contact.gone:
             contact = self._look_again(contact)
         return contact
@@ -148,11 +148,11 @@ class Contacts:
 
     def _is_known(self, person: Person) -> bool:
         """Whether the graph or the ledger names a contact; a contact that the graph names wins."""
-        contact = self._row(person.person_id)
+        contact = self._people.row(person.person_id)
         if contact is not None and contact.merged_into:
             self._ledger.forget_contact(person.person_id)
             contact = None
-        records = list(dict.fromkeys(self._ledger.survivor(one) for one in self._records_of(person)))
+        records = self._people.records_of(person)
         if contact is not None and (not records or contact.record_id in records):
             if contact.gone:
                 self._look_again(contact)
@@ -358,34 +358,13 @@ class Contacts:
 
     # Small questions
 
-    def _row(self, person_id: str) -> LedgerContact | None:
-        """The ledger's row; a pointer to the person it was merged into is no row once the graph has split it off."""
-        contact = self._ledger.contact(person_id)
-        if contact is not None and contact.merged_into and self._graph.handles_of(person_id):
-            self._ledger.forget_contact(person_id)
-            return None
-        return contact
-
     def _has_contact(self, person_id: str) -> bool:
         contact = self._ledger.contact(person_id)
         return contact is not None and contact.merged_into is None
 
-    def _records_of(self, person: Person) -> list[str]:
-        return [
-            handle.value
-            for handle in person.handles
-            if handle.kind == "hubspot_contact" and handle.scope == self._settings.portal_id
-        ]
-
     def _is_free(self, record_id: str, properties: Mapping[str, Any], person_id: str) -> bool:
         """Whether a contact is nobody else's: what identity keeps apart is not joined on one timeline."""
-        others = [one for one in self._ledger.contacts_of_record(record_id) if one.person_id != person_id]
-        if others:
-            return False
-        written = str(properties.get(PERSON_ID) or "")
-        owner = self._graph.current(written) if written else person_id
-        # A person id that the graph does not know was written by an installation that is no more.
-        return owner == person_id or not self._graph.handles_of(owner)
+        return self._people.is_free(record_id, str(properties.get(PERSON_ID) or ""), person_id)
 
     def _look_again(self, contact: LedgerContact) -> LedgerContact:
         """A contact that was deleted can be restored; it is looked for once in a run."""

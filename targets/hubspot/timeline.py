@@ -24,6 +24,7 @@ from mappings.to_hubspot import (
 )
 from stores.graph import Graph
 from stores.ledger import Ledger, LedgerContact, LedgerMessage
+from targets.crm_people import CrmPeople
 from targets.hubspot.answers import Input, Refused, Written, object_in
 from targets.hubspot.api import COMMUNICATION_TO_CONTACT, COMMUNICATIONS, HubSpotApi
 from targets.hubspot.contacts import Contacts
@@ -71,7 +72,7 @@ class Timeline:
         self._ledger = ledger
         self._links = links
         self._contacts = contacts
-        self._graph = graph
+        self._people = CrmPeople(ledger, graph, "hubspot_contact", settings.portal_id)
         self._settings = settings
         self._count = count
         self._mode = mode
@@ -91,7 +92,7 @@ class Timeline:
         persons: dict[str, str] = {}
         parkable: Parkable = {}
         for mark, message in latest.items():
-            person_id = self._person_of(message)
+            person_id = self._people.person_of(message)
             if mark in rows and rows[mark].state in {"gone", "erased"}:
                 self._count(f"messages {rows[mark].state} before", 1)
             elif person_id is not None:
@@ -163,14 +164,6 @@ class Timeline:
         return len(settled)
 
     # Who, where and what
-
-    def _person_of(self, message: ArchivedMessage) -> str | None:
-        """The person of the sender's handle as the graph knows it now: a record can be older than a merge or split."""
-        if message.handles:
-            person_id = self._graph.person_of(message.handles[0])
-            if person_id is not None:
-                return person_id
-        return self._graph.current(message.person_id) if message.person_id else None
 
     def _ensure_contacts(self, messages: Iterable[tuple[str, ArchivedMessage]]) -> dict[str, OneThreadError]:
         handles: dict[str, list[Handle]] = {}

@@ -1,0 +1,498 @@
+"""Which Salesforce contact is a person's; made where there is none, and kept up to date.
+
+In this order: the contact that a person made and the identity graph knows; the one in the ledger; one that carries our
+person id, or one of the person's e-mail addresses or phones; else a new one, called a projection. A contact of the
+first kinds is updated by its id, a new one upserted by our person id, so nothing is made twice and nothing that
+somebody deleted comes back. Fields that people own are filled in on projections only, while they are empty or ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from mappings.crm_words import channel_name
+from mappings.errors import IdentityConflictError, OneThreadError
+from mappings.records import Consent, Person
+from mappings.to_salesforce import CONTACT, Fact, contact_facts, name_facts, search_emails, search_phones
+from stores.ledger import Ledger, LedgerContact
+from targets.crm_people import CrmPeople
+from targets.salesforce.answers import DUPLICATES, Refused, Row, Written
+from targets.salesforce.api import SalesforceApi, in_queries
+from targets.salesforce.fields import Fields
+from targets.salesforce.links import Links, deleted_in_salesforce
+from targets.salesforce.settings import SalesforceTargetSettings
+
+_ROW = "contact "
+_CONSENT = "consent "
+# What an agent can have put on a contact; a projection that has any of it stays.
+_WORK = ("Task", "Event", "Case", "OpportunityContactRole", "CampaignMember")
+_WORK_LOOKUPS = {"Task": "WhoId", "Event": "WhoId"}
+
+Refusals = dict[str, OneThreadError]
+"""Person id -> why it has no contact, or why its contact could not be written."""
+
+
+@dataclass(slots=True)
+class ContactDraft:
+    """What is about to be written on a person's contact. `record_id`: of one that is there."""
+
+    person: Person
+    own: dict[str, Fact]
+    standard: dict[str, Fact]
+    content_hash: str | None
+    marks: dict[str, str] = field(default_factory=dict)
+    record_id: str | None = None
+    plain: bool = False
+
+    @property
+    def values(self) -> dict[str, Fact]:
+        """All fields."""
+        return {**self.standard, **self.own}
+
+
+class Contacts:
+    """The contacts of one org. Called under the org's create-lock."""
+
+    def __init__(
+        self,
+        api: SalesforceApi,
+        ledger: Ledger,
+        links: Links,
+        people: CrmPeople,
+        fields: Fields,
+        settings: SalesforceTargetSettings,
+        count: Callable[[str, int], None],
+    ) -> None:
+        self._api = api
+        self._ledger = ledger
+        self._links = links
+        self._people = people
+        self._fields = fields
+        self._settings = settings
+        self._count = count
+        self._drafts: dict[str, ContactDraft] = {}
+        self._looked_again: set[str] = set()
+        self.refused: Refusals = {}
+        self.switched: list[tuple[LedgerContact, str]] = []
+
+    # What is to be written
+
+    def prepare(
+        self,
+        persons: Iterable[Person],
+        seen: Mapping[str, Person],
+        preferred: Mapping[str, str],
+        consents: Mapping[str, Sequence[Consent]],
+    ) -> None:
+        """Find contacts, and draft what is new or changed.
+
+        Args:
+            persons: as the archive tells them; only those with messages (or a contact) are written.
+            seen: persons of whom only messages are known, as far as those say.
+            preferred: person id -> channel on which the person wrote last.
+            consents: person id -> decisions.
+        """
+        self._drafts.clear()
+        self.refused.clear()
+        latest = {person.person_id: person for person in persons}
+        told = {
+            person_id: person
+            for person_id, person in latest.items()
+            if self._people.current(person_id) == person_id
+            and (person.message_count or person_id in seen or self._has_contact(person_id))
+        }
+        silent = {
+            person_id: self._people.known(person_id, person)
+            for person_id, person in seen.items()
+            if person_id not in told and self.of(person_id) is None
+        }
+        self._find([*told.values(), *silent.values()])
+        for person in told.values():
+            facts = contact_facts(person, preferred.get(person.person_id))
+            self._draft(person, facts, consents.get(person.person_id, ()), whole=True)
+        for person in silent.values():
+            self._draft(person, {"person_id": person.person_id}, consents.get(person.person_id, ()), whole=False)
+        for person_id, decisions in consents.items():
+            if person_id not in self._drafts and self._has_contact(person_id):
+                self._draft(Person(person_id=person_id, handles=[]), {}, decisions, whole=False)
+        self._guard()
+
+    def of(self, person_id: str) -> LedgerContact | None:
+        """The contact of a person, looked for once more in this run if it was deleted."""
+        contact = self._people.contact_of(person_id)
+        return self._look_again(contact) if contact is not None and contact.gone else contact
+
+    def parent_of(self, person_id: str) -> tuple[str | None, tuple[str, str] | None]:
+        """How a child names a person's contact: its id, or (field, value) of one that is made in the same call."""
+        contact = self.of(person_id)
+        if contact is not None and contact.record_id is not None:
+            return contact.record_id, None
+        if person_id in self._drafts:
+            return None, (self._fields.key_field("contact"), person_id)
+        return None, None
+
+    def why_not(self, person_id: str) -> OneThreadError | None:
+        """Why a person's messages cannot be put on a contact; ``None`` when they can."""
+        contact = self.of(person_id)
+        if contact is not None and contact.gone:
+            return deleted_in_salesforce()
+        if contact is None and person_id not in self._drafts:
+            return self.refused.get(person_id)
+        return None
+
+    def rows(self) -> list[Row]:
+        """The drafts as rows."""
+        found = []
+        for person_id, draft in self._drafts.items():
+            values = self._fields.fit("contact", draft.values)
+            key_field = None if draft.record_id else self._fields.key_field("contact")
+            found.append(Row(_ROW + person_id, CONTACT, values, person_id, draft.record_id, key_field))
+        return found
+
+    def save(self, written: Written) -> None:
+        """Note what was written."""
+        with self._ledger.transaction():
+            for key, record_id in written.ids.items():
+                if key.startswith(_ROW) and (draft := self._drafts.pop(key.removeprefix(_ROW), None)) is not None:
+                    self._save_one(draft, record_id, created=key in written.created)
+
+    def settle(self, refused: Mapping[str, Refused]) -> bool:
+        """Judge refusals: another try is drafted where there is something to try. Whether there is."""
+        again = False
+        missing: dict[str, ContactDraft] = {}
+        for key, why in refused.items():
+            person_id = key.removeprefix(_ROW)
+            if not key.startswith(_ROW) or (draft := self._drafts.pop(person_id, None)) is None:
+                continue
+            if why.missing and draft.record_id:
+                missing[person_id] = draft
+            elif why.code == DUPLICATES:
+                # Never around the rule with fewer values: the rule is the admin's.
+                if draft.record_id is None and self._settings.on_duplicate == "link":
+                    again |= self._link_duplicate(draft, why)
+                else:
+                    self.refused[person_id] = why.error
+            else:
+                again |= self._try_plainer(draft, why)
+        now = self._links.survivors(draft.record_id or "" for draft in missing.values()) if missing else {}
+        for person_id, draft in missing.items():
+            survivor = now[draft.record_id or ""]
+            if survivor is None:
+                self._count("contacts deleted in Salesforce", 1)  # the person's next message says so
+                continue
+            # The survivor is the work of a person: only our own fields, all of them.
+            self._drafts[person_id] = replace(draft, record_id=survivor, standard={}, content_hash=None)
+            again = True
+        return again
+
+    # Finding
+
+    def _find(self, persons: Sequence[Person]) -> None:
+        unknown = [person for person in persons if not self._is_known(person)]
+        if not unknown:
+            return
+        key_field = self._fields.key_field("contact")
+        made = self._fields.map.find("contact", "made_by_onethread")
+        columns = ["Id", key_field, "Email", "Phone", "MobilePhone", *([made] if made else [])]
+        emails = [one for person in unknown for one in search_emails(person)]
+        phones = [one for person in unknown for one in search_phones(person)] if self._settings.match_phones else []
+        wanted = {key_field: [person.person_id for person in unknown], "Email": emails, "Phone": phones}
+        wanted["MobilePhone"] = phones
+        queries = [one for by, values in wanted.items() for one in in_queries(CONTACT, columns, by, values)]
+        self._fields.check()
+        found = {str(one["Id"]): one for records in self._api.query_together(queries) for one in records}
+        for person in unknown:
+            self._choose(person, found)
+
+    def _choose(self, person: Person, found: Mapping[str, Mapping[str, object]]) -> None:
+        key_field = self._fields.key_field("contact")
+        made = self._fields.map.find("contact", "made_by_onethread")
+        addresses = {one.lower() for one in search_emails(person)}
+        numbers = set(search_phones(person)) if self._settings.match_phones else set()
+        projections: list[str] = []
+        by_people: list[str] = []
+        for record_id, record in found.items():
+            written = str(record.get(key_field) or "")
+            ours = bool(made and record.get(made))
+            if written == person.person_id:
+                self._adopt(person.person_id, record_id, projection=ours)
+                return
+            matches = str(record.get("Email") or "").lower() in addresses or bool(
+                {record.get("Phone"), record.get("MobilePhone")} & numbers
+            )
+            if matches and self._people.is_free(record_id, written, person.person_id):
+                (projections if ours else by_people).append(record_id)
+        if len(by_people) > 1:
+            self.refused[person.person_id] = IdentityConflictError(
+                f"Salesforce: the addresses of person {person.person_id} are on {len(by_people)} contacts"
+                f" ({', '.join(sorted(by_people))}). Merge them in Salesforce, or decide in review, and replay"
+            )
+        elif by_people or projections:
+            self._adopt(person.person_id, (by_people or sorted(projections))[0], projection=not by_people)
+
+    def _is_known(self, person: Person) -> bool:
+        """Whether the graph or the ledger names a contact; a contact that the graph names wins."""
+        contact = self._people.row(person.person_id)
+        if contact is not None and contact.merged_into:
+            self._ledger.forget_contact(person.person_id)
+            contact = None
+        records = self._people.records_of(person)
+        if contact is not None and (not records or contact.record_id in records):
+            return True
+        if not records:
+            return False
+        known = [contact.record_id] if contact is not None and contact.record_id else []
+        if contact is None and len(records) == 1:
+            self._adopt(person.person_id, records[0])
+            return True
+        now = self._links.survivors([*records, *known])
+        live = {survivor for record_id in records if (survivor := now[record_id])}
+        if not live:
+            return contact is not None
+        # Several only if a reviewer said that they are one person: the first, so that every run says the same.
+        chosen = min(live)
+        if contact is None or now.get(contact.record_id or "") not in live:
+            if contact is not None:
+                self.switched.append((contact, chosen))
+            self._adopt(person.person_id, chosen)
+        return True
+
+    def _adopt(self, person_id: str, record_id: str, *, projection: bool = False) -> None:
+        self._ledger.save_contact(LedgerContact(person_id, record_id, projection))
+        self._count("contacts found", 1)
+
+    # Drafting
+
+    def _draft(self, person: Person, facts: dict[str, Fact], decisions: Sequence[Consent], *, whole: bool) -> None:
+        person_id = person.person_id
+        contact = self._people.row(person_id)
+        if person_id in self.refused or (contact is not None and contact.gone):
+            return
+        marks = _consent_marks(contact.written if contact else {}, decisions, self._ledger)
+        facts = {**facts, **_consent_facts(marks, self._ledger)}
+        if contact is None:
+            facts["made_by_onethread"] = True
+        projection = contact is None or contact.projection
+        own = self._fields.map.fields("contact", facts, owner="onethread")
+        named = {**name_facts(person), **facts} if projection and (whole or contact is None) else {}
+        standard = self._fields.map.fields("contact", named, owner="people")
+        content_hash = self._ledger.content_hash({name: _text(value) for name, value in {**own, **standard}.items()})
+        if contact is None:
+            own = {name: value for name, value in own.items() if value not in {None, ""}}
+            self._drafts[person_id] = ContactDraft(person, own, standard, content_hash if whole else None, marks)
+            return
+        if whole and content_hash == contact.content_hash:
+            return
+        own, standard = self._changed(own, contact), self._changed(standard, contact)
+        if own or standard:
+            kept_hash = content_hash if whole else contact.content_hash
+            self._drafts[person_id] = ContactDraft(person, own, standard, kept_hash, marks, contact.record_id)
+        elif whole:
+            self._ledger.save_contact(replace(contact, content_hash=content_hash))
+
+    def _changed(self, values: Mapping[str, Fact], contact: LedgerContact) -> dict[str, Fact]:
+        return {
+            name: value
+            for name, value in values.items()
+            if self._mark(value) != contact.written.get(name) and (value is not None or name in contact.written)
+        }
+
+    def _guard(self) -> None:
+        """Of what people own, leave what is not empty and not what we wrote last."""
+        guarded = {one.record_id: one for one in self._drafts.values() if one.record_id and one.standard}
+        if not guarded:
+            return
+        names = sorted({name for draft in guarded.values() for name in draft.standard})
+        queries = in_queries(CONTACT, ["Id", *names], "Id", [one for one in guarded if one])
+        now = {str(one["Id"]): one for records in self._api.query_together(queries) for one in records}
+        for record_id, draft in guarded.items():
+            row = self._ledger.contact(draft.person.person_id)
+            written = row.written if row else {}
+            values = now.get(record_id or "", {})
+            draft.standard = {
+                name: value
+                for name, value in draft.standard.items()
+                if values.get(name) in {None, ""} or self._mark(values.get(name)) == written.get(name)
+            }
+            if not draft.values:
+                del self._drafts[draft.person.person_id]
+                if row is not None:
+                    self._ledger.save_contact(replace(row, content_hash=draft.content_hash))
+
+    # After writing
+
+    def _save_one(self, draft: ContactDraft, record_id: str, *, created: bool) -> None:
+        person_id = draft.person.person_id
+        before = self._ledger.contact(person_id)
+        if draft.record_id is None or before is None:
+            before = LedgerContact(person_id, record_id, projection=True)
+            self._count("contacts created" if created else "contacts found", 1)
+        else:
+            self._count("contacts updated", 1)
+        marks = {**before.written, **draft.marks}
+        marks |= {name: self._mark(value) for name, value in draft.values.items()}
+        content_hash = None if draft.plain else draft.content_hash
+        self._ledger.save_contact(replace(before, record_id=record_id, written=marks, content_hash=content_hash))
+
+    def _link_duplicate(self, draft: ContactDraft, why: Refused) -> bool:
+        """The contact that a duplicate rule names is the person's, if it is one and nobody else's."""
+        person_id = draft.person.person_id
+        found = why.duplicates
+        if not found:
+            # The row of a collection does not say which records; the same row alone does.
+            values = self._fields.fit("contact", draft.values)
+            row = Row(_ROW + person_id, CONTACT, values, person_id, None, self._fields.key_field("contact"))
+            told = self._api.write_one(row)
+            if isinstance(told, str):
+                self._save_one(draft, told, created=True)
+                return True
+            found = told.duplicates
+        key_field = self._fields.key_field("contact")
+        queries = in_queries(CONTACT, ("Id", key_field), "Id", found)
+        records = [one for part in self._api.query_together(queries) for one in part]
+        free = [
+            str(one["Id"])
+            for one in records
+            if self._people.is_free(str(one["Id"]), str(one.get(key_field) or ""), person_id)
+        ]
+        if len(free) != 1:
+            self.refused[person_id] = IdentityConflictError(
+                f"Salesforce: a duplicate rule finds {len(found)} contacts for person {person_id}, {len(free)} of them"
+                " free to be used. Merge them in Salesforce, decide in review or set on_duplicate, and replay"
+            )
+            return False
+        self._adopt(person_id, free[0])
+        self._count("contacts linked by a duplicate rule", 1)
+        own = {**draft.own}
+        made = self._fields.map.find("contact", "made_by_onethread")
+        own.pop(made or "", None)
+        self._drafts[person_id] = replace(draft, own=own, standard={}, record_id=free[0], content_hash=None)
+        return True
+
+    def _try_plainer(self, draft: ContactDraft, why: Refused) -> bool:
+        """A value that the org will not take must not keep the conversation out: once more with less."""
+        person_id = draft.person.person_id
+        if draft.plain:
+            self.refused[person_id] = why.error
+            return False
+        last_name = self._fields.field("contact", "last_name")
+        plain = {last_name: draft.standard[last_name]} if draft.record_id is None else {}
+        own = dict(draft.own)
+        if why.code == "DUPLICATE_VALUE" and draft.record_id:  # then another contact holds the person's id
+            own.pop(self._fields.key_field("contact"), None)
+        if plain == draft.standard and own == draft.own:
+            self.refused[person_id] = why.error
+            return False
+        if not own and not plain:
+            self.refused[person_id] = why.error
+            return False
+        self._drafts[person_id] = replace(draft, own=own, standard=plain, plain=True)
+        return True
+
+    # Leaving a contact
+
+    def retire(self, contact: LedgerContact, *, keep_record: bool = False) -> None:
+        """Leave a contact whose messages have moved: our fields are cleared, and an empty projection is deleted.
+
+        Repeats: harmless.
+        """
+        record_id = contact.record_id
+        if record_id is None or contact.gone or len(self._ledger.contacts_of_record(record_id)) > 1:
+            return
+        ours = self._fields.map.names("contact", owner="onethread")
+        people = self._fields.map.names("contact", owner="people")
+        found = self._api.query_together(in_queries(CONTACT, ["Id", *ours, *people], "Id", [record_id]))[0]
+        if not found:
+            return
+        record = found[0]
+        removable = self._settings.delete_empty_projections and contact.projection and not keep_record
+        if removable and self._is_empty(contact, record, people):
+            failed = self._api.delete([record_id])
+            if not failed:
+                self._count("empty contacts deleted", 1)
+                return
+        keep = {self._fields.map.find("contact", "made_by_onethread")}
+        key_field = self._fields.key_field("contact")
+        if record.get(key_field) != contact.person_id:
+            keep.add(key_field)
+        clear: dict[str, Fact] = {name: None for name in ours if name not in keep and record.get(name) is not None}
+        if clear:
+            self._api.write([Row(_ROW + contact.person_id, CONTACT, clear, contact.person_id, record_id)])
+
+    def _is_empty(self, contact: LedgerContact, record: Mapping[str, object], people: Sequence[str]) -> bool:
+        """Whether nobody has worked on a contact; what cannot be asked counts as worked on."""
+        values = {name: record.get(name) for name in people}
+        if any(value and self._mark(value) != contact.written.get(name) for name, value in values.items()):
+            return False
+        if contact.record_id is None or self._ledger.count_on_contact(contact.record_id):
+            return False
+        queries = [
+            query
+            for kind in _WORK
+            for query in in_queries(
+                kind, ("Id",), _WORK_LOOKUPS.get(kind, "ContactId"), [contact.record_id], " LIMIT 1"
+            )
+        ]
+        for answer in self._api.query_each(queries):
+            absent = answer.status == 400 and "INVALID_TYPE" in str(answer.body)
+            if not absent and (not answer.ok or answer.body.get("records")):
+                return False
+        return True
+
+    def carry_consents(self, source: LedgerContact, into: str) -> None:
+        """A "no" of one person is a "no" of the person that it turned out to be."""
+        target = self._ledger.contact(into)
+        kept = {name: mark for name, mark in source.written.items() if name.startswith(_CONSENT)}
+        if target is not None and kept:
+            self._ledger.save_contact(replace(target, written={**kept, **target.written}, content_hash=None))
+
+    # Small questions
+
+    def _has_contact(self, person_id: str) -> bool:
+        contact = self._ledger.contact(person_id)
+        return contact is not None and contact.merged_into is None
+
+    def _look_again(self, contact: LedgerContact) -> LedgerContact:
+        """A contact that was deleted can be restored; it is looked for once in a run."""
+        record_id = contact.record_id
+        if record_id is None or record_id in self._looked_again:
+            return contact
+        self._looked_again.add(record_id)
+        if self._links.survivors([record_id])[record_id] is None:
+            return contact
+        back = replace(self._ledger.contact(contact.person_id) or contact, gone=False, content_hash=None)
+        self._ledger.save_contact(back)
+        return back
+
+    def _mark(self, value: object) -> str:
+        return self._ledger.fingerprint(_text(value))
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _consent_marks(written: Mapping[str, str], decisions: Sequence[Consent], ledger: Ledger) -> dict[str, str]:
+    """The decisions on advertising so far, the newest of each handle: name of the mark -> fingerprint of the status."""
+    marks = {name: mark for name, mark in written.items() if name.startswith(_CONSENT)}
+    for one in sorted(decisions, key=lambda each: each.decided_at):
+        if one.purpose == "promotional":
+            who = ledger.fingerprint(f"{one.handle_key}|{one.account}")
+            marks[f"{_CONSENT}{one.channel} {who}"] = ledger.fingerprint(one.status)
+    return marks
+
+
+def _consent_facts(marks: Mapping[str, str], ledger: Ledger) -> dict[str, Fact]:
+    """Channels opted in and out; a "no" on any handle of a channel outranks every "yes" there."""
+    if not marks:
+        return {}
+    no = ledger.fingerprint("opted_out")
+    channels: dict[str, bool] = {}
+    for name, mark in marks.items():
+        channel = name.split(" ")[1]
+        channels[channel] = channels.get(channel, True) and mark != no
+    names = {
+        agreed: [channel_name(one) for one in sorted(channels) if channels[one] is agreed] for agreed in (True, False)
+    }
+    return {"opted_in": ";".join(names[True]) or None, "opted_out": ";".join(names[False]) or None}
