@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from console.identity_cli import identity
 from mappings.errors import OneThreadError
 from stores.database import Stores
 
@@ -449,8 +448,6 @@ def demo(*, keep: bool, full: bool, report: Path) -> None:
 
     sys.exit(play(keep=keep, report=report, full=full))
 
-
-main.add_command(identity)
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import Any
 
-from lxml import etree  # type: ignore[import-untyped]
+from lxml import etree
 
 METADATA = "http://soap.sforce.com/2006/04/metadata"
 PACKAGE = "package.xml"
