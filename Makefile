@@ -2,14 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
+TESTED := .venv/.ready-for-tests
 
-.PHONY: help setup demo test test-all lint format generate lock golden bench system clean
+.PHONY: help setup demo test test-all lint format generate lock golden bench bench-identity system clean
 
 help:
-	@echo "make demo       play the whole story against the stand-in servers (KEEP=1 leaves it running, FULL=1 plays all platforms)"
+	@echo "make demo       play the whole story against the stand-in servers (KEEP=1 leaves it running, FULL=1 plays all platforms, CRM=tryton a real CRM)"
 	@echo "make test       lint, types and tests"
 	@echo "make test-all   the slower suites too (official documents, real mail server, Meltano, crashes)"
-	@echo "make bench      the benchmarks"
+	@echo "make bench      the benchmarks (make bench-identity: those of who is who)"
 	@echo "make generate   rewrite meltano.yml, .env.example and the tables in the pages"
 	@echo "make golden     rewrite the golden files; read the difference"
 	@echo "make lock       renew requirements.lock"
@@ -24,10 +25,14 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $(STAMP)
 
-demo: $(STAMP)
-	@$(BIN)/onethread --log-level WARNING demo $(if $(KEEP),--keep) $(if $(FULL),--full)
+$(TESTED): $(STAMP) requirements-test.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --requirements requirements-test.lock
+	@touch $(TESTED)
 
-lint: $(STAMP)
+demo: $(STAMP)
+	@$(BIN)/onethread --log-level WARNING demo $(if $(KEEP),--keep) $(if $(FULL),--full) $(if $(CRM),--crm $(CRM))
+
+lint: $(TESTED)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
@@ -39,23 +44,29 @@ format: $(STAMP)
 test: lint
 	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
-test-all: $(STAMP)
+test-all: $(TESTED)
 	@$(BIN)/pytest -n 2 --dist loadfile -m slow
 
 generate: $(STAMP)
 	@$(BIN)/python -m console.generate
 
-golden: $(STAMP)
+golden: $(TESTED)
 	@UPDATE_GOLDEN=1 $(BIN)/pytest -q --update-golden tests/mappings tests/targets
 
-bench: $(STAMP)
+bench: $(TESTED)
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+
+bench-identity: $(TESTED)
+	@for name in identity identity_batch identity_suggest; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 lock:
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
-		--no-emit-index-url --group dev --output-file requirements.lock pyproject.toml
+	@for group in dev test; do \
+		file=requirements$$([ $$group = dev ] || echo -$$group).lock; \
+		$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
+			--no-emit-index-url --group $$group --output-file $$file pyproject.toml || exit 1; \
+	done
 
 system:
 	@sh sandbox/install-system.sh

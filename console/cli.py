@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from console.identity_cli import identity
 from mappings.errors import OneThreadError
 from stores.database import Stores
 
@@ -69,7 +70,7 @@ def main(log_level: str) -> None:
 @click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "--crm", "crms", multiple=True, default=("hubspot",), show_default=True,
-    type=click.Choice(["hubspot", "salesforce"]), help="The CRM that the jobs are for; may be given more than once.",
+    type=click.Choice(["hubspot", "salesforce", "tryton"]), help="The CRM of the jobs; may be repeated.",
 )  # fmt: skip
 @_ours
 def init(folder: Path, crms: Sequence[str]) -> None:
@@ -184,6 +185,18 @@ def setup_salesforce_command(*, dry_run: bool, check_only: bool) -> None:
     from targets.salesforce.setup import setup_salesforce
 
     for line in setup_salesforce(crm_settings("salesforce"), _open_stores(), dry_run=dry_run, check_only=check_only):
+        click.echo(line)
+
+
+@setup.command("tryton")
+@click.option("--dry-run", is_flag=True, help="The same: nothing is changed in any case.")
+@_ours
+def setup_tryton_command(*, dry_run: bool) -> None:
+    """Check server, login and rights of a Tryton database. Creates nothing."""
+    from console.project import crm_settings
+    from targets.tryton.setup import setup_tryton
+
+    for line in setup_tryton(crm_settings("tryton"), _open_stores(), dry_run=dry_run):
         click.echo(line)
 
 
@@ -440,14 +453,20 @@ def sandbox(port: int) -> None:
 @main.command()
 @click.option("--keep", is_flag=True, help="Leave everything running, to look around.")
 @click.option("--full", is_flag=True, help="With a scene on every platform.")
+@click.option(
+    "--crm", default="hubspot", show_default=True, type=click.Choice(["hubspot", "tryton"]),
+    help="hubspot is a stand-in; tryton is a real server, installed at first use.",
+)  # fmt: skip
 @click.option("--report", default="demo-report.json", show_default=True, type=click.Path(path_type=Path))
 @_ours
-def demo(*, keep: bool, full: bool, report: Path) -> None:
+def demo(*, keep: bool, full: bool, crm: str, report: Path) -> None:
     """Play the whole story against the stand-in servers and count what happened."""
     from console.demo import play
 
-    sys.exit(play(keep=keep, report=report, full=full))
+    sys.exit(play(keep=keep, report=report, full=full, crm=crm))
 
+
+main.add_command(identity)
 
 if __name__ == "__main__":
     main()

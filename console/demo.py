@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,10 +30,14 @@ from sandbox.base import Fault, SandboxServer
 from sandbox.hubspot import HubSpotApp
 from sandbox.mail import MailSandbox
 from sandbox.messenger import MessengerApp
+from sandbox.tryton import AGENT, DATABASE, TrytonMissingError, TrytonServer
+from sandbox.tryton_shop import TrytonShop
 from sandbox.whatsapp import WhatsAppApp
 
 MAILBOX = "support@shop.example"
 _MAIL_PASSWORD = "sandbox-mail-password"  # noqa: S105 - invented, nothing else accepts it
+
+_CRM_NAMES = {"hubspot": "HubSpot", "tryton": "Tryton"}
 
 
 class Guest(Protocol):
@@ -69,8 +74,11 @@ def guests() -> dict[str, Any]:
 class Theatre:
     """The stand-ins, the project folder and the processes of one performance."""
 
-    def __init__(self, folder: Path, stack: ExitStack, *, port: int = 0, full: bool = False) -> None:
+    def __init__(
+        self, folder: Path, stack: ExitStack, *, port: int = 0, full: bool = False, crm: str = "hubspot"
+    ) -> None:
         self.folder = folder
+        self.crm = crm
         self.hubspot = HubSpotApp()
         self.whatsapp = WhatsAppApp(coexistence=True)
         self.messenger = MessengerApp()
@@ -90,13 +98,27 @@ class Theatre:
                 self.servers.append(server)
                 self.guests[slug] = guest
                 self._guest_environment |= guest.environment(server.url)
+        self.tryton: TrytonServer | None = None
+        if crm == "tryton":
+            # In a folder of its own: the next demo starts with an empty address book all the same.
+            self.tryton = stack.enter_context(TrytonServer(folder / "tryton"))
         self.receiver_port, self.console_port = _free_port(), _free_port()
         self.environment = self._environment()
         self._started: list[subprocess.Popen[bytes]] = []
         stack.callback(self._end_all)
         mail = self.mail
         deliver = (lambda raw: mail.deliver(raw, MAILBOX)) if mail else None
-        self.stage = cast.Stage(self.hubspot, self.whatsapp, self.messenger, deliver, MAILBOX)
+        self.stage = cast.Stage(self.crm_app, self.whatsapp, self.messenger, deliver, MAILBOX)
+
+    @cached_property
+    def crm_app(self) -> Any:
+        """Where the shop keeps its customers: HubSpot's stand-in, or what acts like it."""
+        return TrytonShop(self.tryton) if self.tryton else self.hubspot
+
+    @property
+    def crm_name(self) -> str:
+        """How people call the CRM."""
+        return _CRM_NAMES[self.crm]
 
     def _environment(self) -> dict[str, str]:
         hubspot, whatsapp, messenger = (server.url for server in self.servers[:3])
@@ -126,6 +148,7 @@ class Theatre:
             **inherited,
             **{f"ONETHREAD_{name}": value for name, value in values.items()},
             **self._guest_environment,
+            **(self.tryton.environment() if self.tryton else {}),
             "ONETHREAD_RECEIVER_PUBLIC_URL": f"http://127.0.0.1:{self.receiver_port}",
             "PATH": f"{binaries}{os.pathsep}{inherited.get('PATH', '')}",
             "MELTANO_PROJECT_ROOT": str(self.folder),
@@ -159,13 +182,14 @@ class Theatre:
         return process
 
 
-def play(*, keep: bool, report: Path, full: bool = False) -> int:
+def play(*, keep: bool, report: Path, full: bool = False, crm: str = "hubspot") -> int:
     """Perform; write the report; 0 when nothing was lost or doubled.
 
     Args:
         keep: leave everything running afterwards.
         report: where the counts go, as JSON.
         full: with a scene on every other platform that is installed.
+        crm: ``hubspot`` (its stand-in) or ``tryton`` (a real server, installed on first use).
     """
     began = time.monotonic()
     folder = Path.cwd() / ".onethread" / "demo"
@@ -177,10 +201,10 @@ def play(*, keep: bool, report: Path, full: bool = False) -> int:
 
     with ExitStack() as stack:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        theatre = Theatre(folder, stack, full=full)
         try:
+            theatre = Theatre(folder, stack, full=full, crm=crm)
             _perform(theatre, say)
-        except (OneThreadError, TimeoutError) as error:
+        except (OneThreadError, TrytonMissingError, TimeoutError) as error:
             say(f"the demo could not go on: {error}; see the logs in {folder}")
             return 1
         numbers = _count(theatre, time.monotonic() - began)
@@ -206,8 +230,8 @@ def _perform(theatre: Theatre, say: Callable[[str], None]) -> None:
     for guest in theatre.guests.values():
         guest.connect(f"http://127.0.0.1:{theatre.receiver_port}")
     say("the stand-ins, the receiver and the console are up")
-    _check(theatre.run("setup", "hubspot", log="setup"), "setup hubspot", folder)
-    say("HubSpot has its properties; running `contacts`")
+    _check(theatre.run("setup", theatre.crm, log="setup"), f"setup {theatre.crm}", folder)
+    say("HubSpot has its properties; running `contacts`" if theatre.crm == "hubspot" else "running `contacts`")
     _check(theatre.run("run", "contacts", log="jobs"), "contacts", folder)
 
     say("the customers write; the receiver is killed (-9) in the middle and started again")
@@ -232,7 +256,7 @@ def _perform(theatre: Theatre, say: Callable[[str], None]) -> None:
     _check(theatre.run("run", "inbound", log="jobs"), "inbound", folder)
     _check(theatre.run("run", "deliver", log="jobs"), "deliver", folder)
 
-    say("an agent answers in HubSpot; more comes in; running `replies`")
+    say(f"an agent answers in {theatre.crm_name}; more comes in; running `replies`")
     cast.second_act(stage)
     _agent_answers(theatre)
     _check(theatre.run("run", "replies", log="jobs"), "replies", folder)
@@ -252,7 +276,7 @@ def _perform(theatre: Theatre, say: Callable[[str], None]) -> None:
 def _agent_answers(theatre: Theatre) -> None:
     """Answers on each channel: one whose answer gets lost on the way, one too late, one too long."""
     stage = theatre.stage
-    state = theatre.hubspot.state()
+    state = theatre.crm_app.state()
     by_person = _contacts_by_words(state)
     cast.queue_reply(stage, stage.contacts["Mia Rossi"], "Hello Mia, your order 4711 leaves today. Sorry for the wait!")
     cast.queue_reply(stage, by_person("Jonas asks, question 000"), "Yes, we repair lamps; about a week.", "whatsapp")
@@ -296,7 +320,7 @@ def _count(theatre: Theatre, seconds: float) -> dict[str, Any]:
         sent += len(mail["sent"])
         delivered += len(mail["sent"])
         doubled_replies += len(mail["sent"]) - len({one["message_id"] for one in mail["sent"]})
-    result = tally(heard, list(theatre.hubspot.state()["communications"].values()))
+    result = tally(heard, list(theatre.crm_app.state()["communications"].values()))
     return {
         "messages_received": result.received,
         "messages_on_contact_records": result.on_records,
@@ -312,12 +336,12 @@ def _count(theatre: Theatre, seconds: float) -> dict[str, Any]:
 
 
 def _epilogue(theatre: Theatre, numbers: dict[str, Any], report: Path) -> None:
-    """What happened, contact by contact, as HubSpot tells it."""
-    state = theatre.hubspot.state()
+    """What happened, contact by contact, as the CRM tells it."""
+    state = theatre.crm_app.state()
     print("\nWhat happened:")
     for line in theatre.stage.story:
         print(f"  - {line}")
-    print("\nContact by contact, as HubSpot has it:")
+    print(f"\nContact by contact, as {theatre.crm_name} has it:")
     for contact_id, contact in sorted(state["contacts"].items(), key=lambda one: int(one[0])):
         entries = [state["communications"][one]["properties"] for one in contact["communications"]]
         if not entries:
@@ -336,6 +360,10 @@ def _epilogue(theatre: Theatre, numbers: dict[str, Any], report: Path) -> None:
     print("\n" + "  ".join(f"{name}={value}" for name, value in numbers.items()))
     print(f"\nreport:  {report}")
     print(f"console: http://127.0.0.1:{theatre.console_port}/  (make demo KEEP=1 leaves it running)")
+    if theatre.tryton:
+        host = theatre.tryton.url.removeprefix("http://")
+        print(f"Tryton:  host {host}, database {DATABASE}, user {AGENT}, password {theatre.tryton.password}")
+        print("         (with Tryton's desktop client; every note on a party is there, and so is @reply)")
 
 
 def serve_sandbox(port: int) -> None:
@@ -353,7 +381,7 @@ def serve_sandbox(port: int) -> None:
 def _write_project(theatre: Theatre) -> None:
     from console.generate import meltano_yml
 
-    (theatre.folder / "meltano.yml").write_text(meltano_yml(), encoding="utf-8")
+    (theatre.folder / "meltano.yml").write_text(meltano_yml((theatre.crm,)), encoding="utf-8")
 
 
 def _flush(theatre: Theatre) -> None:

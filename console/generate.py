@@ -25,7 +25,7 @@ from mappings.schema import singer_schema
 from mappings.settings import environment_prefix
 
 ROOT = Path(__file__).parent.parent
-CRMS = ("hubspot", "salesforce")
+CRMS = ("hubspot", "salesforce", "tryton")
 """Those we have; the jobs of a project are for the ones it names, by default the first."""
 
 _HEADER = "# Made by `python -m console.generate` from the settings models; do not edit the plugins here by hand.\n"

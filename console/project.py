@@ -17,6 +17,7 @@ _ROOT = Path(__file__).parent.parent
 EDITABLE = {
     "identity/rules.yml": "identity-rules.yml",
     "targets/salesforce/fields.yml": "salesforce-fields.yml",
+    "targets/hubspot/fields.yml": "hubspot-fields.yml",
 }
 """Packaged defaults that a user may edit, and their names in the user's project."""
 

@@ -1,26 +1,35 @@
 """The web page: who waits for an answer, one person's thread over all channels, what was joined and why.
 
-Server-rendered (Jinja2), read-only, no build step; htmx only makes the search feel quick, and all works without it. It
-shows what customers wrote, so it listens on loopback and refuses requests for another host name (a page elsewhere must
-not read it through the visitor's browser).
+Server-rendered (Jinja2), no build step; htmx only makes the search feel quick, and all works without it. It shows what
+customers wrote, so it listens on loopback and refuses requests for another host name (a page elsewhere must not read it
+through the visitor's browser). It only shows, except that who is who can be decided on the review page: such a request
+must come from that page itself, by its origin and by a token that no other page can read.
 """
 
 from __future__ import annotations
 
+import getpass
+import hmac
 import logging
 import mimetypes
+import os
+import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import Forbidden, HTTPException, NotFound
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
+from console.review_page import ReviewPage
+from identity.rules import Rules, load_rules
 from mappings.crm_words import channel_name
+from mappings.errors import OneThreadError
 from mappings.platforms import load_platforms
 from mappings.records import ArchivedMessage, Conversation, Person, PersonChange
 from stores.archive import Archive
@@ -34,6 +43,8 @@ from stores.parked import Parked
 logger = logging.getLogger(__name__)
 
 _PAGE = 60
+_MOST_BYTES = 16_384
+"""Of a form; it holds an action, a handle and the token."""
 _THREAD = 400
 _STATIC = Path(__file__).parent / "static"
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -48,7 +59,8 @@ _HEADERS = {
 HANDLE_NAMES = {
     "email": "E-mail", "phone": "Phone", "whatsapp_user": "WhatsApp id", "messenger_psid": "Messenger id",
     "hubspot_contact": "HubSpot contact",
-    "salesforce_contact": "Salesforce contact", "login": "Login", "instagram_igsid": "Instagram id", "x_user": "X id",
+    "salesforce_contact": "Salesforce contact",
+    "tryton_contact": "Tryton party", "login": "Login", "instagram_igsid": "Instagram id", "x_user": "X id",
     "line_user": "LINE id", "viber_user": "Viber id", "wechat_openid": "WeChat id", "wechat_unionid": "WeChat union id",
     "wecom_external_user": "WeCom id", "apple_opaque": "Apple Messages id", "slack_user": "Slack id",
     "telegram_user": "Telegram id", "chatwoot_contact": "Web chat id",
@@ -69,12 +81,22 @@ class ConsoleApp:
     Args:
         hosts: host names under which the page may be asked for.
         now: the clock, aware UTC.
+        rules: of who is who, the same as map-identity's.
+        actor: who decides on the review page; by default whoever runs the console.
     """
 
     def __init__(
-        self, stores: Stores, *, hosts: Iterable[str] = (), now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        stores: Stores,
+        *,
+        hosts: Iterable[str] = (),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        rules: Rules | None = None,
+        actor: str | None = None,
     ) -> None:
         self._stores = stores
+        self._review = ReviewPage(stores, rules or load_rules(), actor or "console")
+        self._token = secrets.token_hex(32)
         self._hosts = {"localhost", "127.0.0.1", "[::1]", *hosts}
         self._now = now
         self._templates = Environment(
@@ -95,6 +117,10 @@ class ConsoleApp:
             Rule("/people", endpoint=self._people),
             Rule("/person/<person_id>", endpoint=self._person),
             Rule("/stuck", endpoint=self._stuck),
+            Rule("/review", endpoint=self._review_item, methods=["GET"]),
+            Rule("/review/<item_id>", endpoint=self._review_item, methods=["GET"]),
+            Rule("/review/<item_id>", endpoint=self._decide, methods=["POST"]),
+            Rule("/review/undo/<int:number>", endpoint=self._undo, methods=["POST"]),
             Rule("/static/<name>", endpoint=self._static),
             Rule("/media/<media_key>", endpoint=self._media),
         ])  # fmt: skip
@@ -106,19 +132,38 @@ class ConsoleApp:
             response = self._answer(request)
         except HTTPException as error:
             response = Response(f"{error.code} {error.name}\n", status=error.code, content_type="text/plain")
+        except OneThreadError as error:
+            response = Response(f"{error}\n", status=409, content_type="text/plain; charset=utf-8")
         except Exception:
             logger.exception("the page %s could not be made", request.path.partition("/person/")[1] or request.path)
             response = Response("This page could not be made; the log says why.\n", 500, content_type="text/plain")
-        response.headers.extend(_HEADERS)
+        for name, value in _HEADERS.items():
+            if name == "Content-Security-Policy" or name not in response.headers:
+                response.headers.add(name, value)
         return response(environ, start_response)
 
     def _answer(self, request: Request) -> Response:
         if request.host.rpartition(":")[0] not in self._hosts and request.host not in self._hosts:
             return Response("Unknown host name.\n", 421, content_type="text/plain")
         if request.method not in {"GET", "HEAD"}:
-            return Response("This page only shows.\n", 405, content_type="text/plain")
+            if request.method != "POST" or not request.path.startswith("/review/"):
+                return Response("This page only shows.\n", 405, content_type="text/plain")
+            self._check_sender(request)
         endpoint, arguments = self._map.bind_to_environ(request.environ).match()
         return endpoint(request, **arguments)  # type: ignore[no-any-return]
+
+    def _check_sender(self, request: Request) -> None:
+        """A decision comes from our own page: the browser says so (Origin), and only our page knows the token."""
+        request.max_content_length = _MOST_BYTES
+        origin = urlsplit(request.headers.get("Origin", ""))
+        ours = origin.scheme in {"http", "https"} and origin.netloc == request.host
+        elsewhere = request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin"
+        if (
+            not ours
+            or elsewhere
+            or not hmac.compare_digest(request.form.get("token", "").encode(), self._token.encode())
+        ):
+            raise Forbidden
 
     def _listed(self, archive: Archive, search: str = "", offset: int = 0) -> dict[str, Any]:
         """A page of people, and where the next one begins."""
@@ -172,6 +217,33 @@ class ConsoleApp:
         parked = Parked(self._stores).list()
         missed = Items(self._stores).missed()
         return self._page("stuck.html", replies=replies, parked=parked, missed=missed, **self._figures(archive))
+
+    def _review_item(self, request: Request, item_id: str | None = None, problem: str | None = None) -> Response:
+        del request
+        found = self._review.look(item_id)
+        if item_id is not None and problem is None and found["item"] is None:
+            return Response("", 303, {"Location": "/review"})  # decided meanwhile, here or elsewhere
+        response = self._page(
+            "review.html", token=self._token, problem=problem, **found, **self._figures(Archive(self._stores))
+        )
+        # With no-referrer a browser says `Origin: null` even to ourselves; others learn nothing from this either.
+        response.headers["Referrer-Policy"] = "same-origin"
+        response.status_code = 409 if problem else 200
+        return response
+
+    def _decide(self, request: Request, item_id: str) -> Response:
+        try:
+            following = self._review.decide(item_id, request.form.get("action", ""), request.form.get("handle"))
+        except OneThreadError as error:
+            return self._review_item(request, item_id, str(error))
+        return Response("", 303, {"Location": f"/review/{following}" if following else "/review"})
+
+    def _undo(self, request: Request, number: int) -> Response:
+        try:
+            self._review.undo(number)
+        except OneThreadError as error:
+            return self._review_item(request, None, str(error))
+        return Response("", 303, {"Location": "/review"})
 
     def _static(self, request: Request, name: str) -> Response:
         del request
@@ -303,6 +375,8 @@ def serve_console(stores: Stores, *, host: str, port: int) -> None:
     """Serve the page until stopped."""
     from waitress.server import create_server
 
-    server = create_server(ConsoleApp(stores, hosts=[host]), host=host, port=port, threads=1, ident=None)
+    rules = load_rules(os.environ.get("ONETHREAD_IDENTITY_RULES_FILE") or None)
+    app = ConsoleApp(stores, hosts=[host], rules=rules, actor=os.environ.get("USER") or getpass.getuser())
+    server = create_server(app, host=host, port=port, threads=1, ident=None)
     logger.warning("console: http://%s:%s/", host, server.effective_port)
     server.run()

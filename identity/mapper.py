@@ -21,6 +21,7 @@ from singer_sdk.mapper_base import InlineMapper
 from singer_sdk.singerlib.encoding.base import GenericSingerReader, GenericSingerWriter
 from singer_sdk.singerlib.encoding.simple import Message
 
+from identity.reading import MessageLine, read_message_line
 from identity.resolver import Resolver, check
 from identity.rules import load_rules
 from mappings.errors import MissingFieldError, OneThreadError, PayloadError, SettingsError, UnknownShapeError
@@ -30,6 +31,7 @@ from mappings.singer import decode_line, encode_line
 from stores.database import Stores
 from stores.graph import Graph
 from stores.parked import Parked
+from stores.removals import ask_removal
 
 RESOLVED_STREAMS = frozenset({"messages", "message_changes", "consents", "contacts", "replies", "evidence"})
 """Streams whose records are read here. All others pass untouched."""
@@ -94,6 +96,7 @@ class LineReader(GenericSingerReader[str]):
         super().__init__()
         self.line = ""
         self.on_bad_line: Callable[[str, PayloadError], None] | None = None
+        self.on_message: Callable[[MessageLine], None] | None = None
         self._busy = False
         self._exit_code: int | None = None
 
@@ -102,10 +105,18 @@ class LineReader(GenericSingerReader[str]):
     ) -> Counter[str]:
         """Give each message to the callback of its type; how many there were of each type."""
         source = file_input or sys.stdin
-        if isinstance(source, io.TextIOWrapper):
-            source.reconfigure(encoding="utf-8", errors="surrogateescape")
+        lines: Iterable[str | bytes] = source.buffer if isinstance(source, io.TextIOWrapper) else source
         counts: Counter[str] = Counter()
-        for line in source:
+        for raw in lines:
+            if isinstance(raw, bytes):
+                if self.on_message is not None and (message_line := read_message_line(raw)) is not None:
+                    with self.undisturbed():
+                        self.on_message(message_line)
+                    counts["RECORD"] += 1
+                    continue
+                line = raw.decode("utf-8", "surrogateescape")
+            else:
+                line = raw
             if not line.strip():
                 continue
             with self.undisturbed():
@@ -158,7 +169,7 @@ class _Waiting:
 
     text: bytes | None
     message: dict[str, Any] | None = None
-    record: Record | None = None
+    record: Record | MessageLine | None = None
     parked_id: int | None = None
 
 
@@ -188,9 +199,10 @@ class MapIdentity(InlineMapper):
     ) -> None:
         super().__init__(config=config, parse_env_config=parse_env_config, validate_config=validate_config)
         self.message_reader.on_bad_line = self._park_line
+        self.message_reader.on_message = self._take_line
         self._settings = load_settings(MapIdentitySettings, self.config, _PART)
         rules = load_rules(self._settings.rules_file)
-        stores = Stores(self._settings.state_url, self._settings.key_file)
+        stores = self._stores = Stores(self._settings.state_url, self._settings.key_file)
         self._parked = Parked(stores)
         self._resolver = Resolver(Graph(stores), rules)
         if self._resolver.follow_rules():
@@ -252,6 +264,8 @@ class MapIdentity(InlineMapper):
             "decided %d records: %d new persons, %d merges, %d splits", done.records, done.persons, done.merges,
             done.splits,
         )  # fmt: skip
+        if done.erased:
+            self.logger.info("left out %d records of erased persons", done.erased)
         if parked:
             self.logger.warning("parked %d records or lines that could not be read", parked)
 
@@ -291,6 +305,11 @@ class MapIdentity(InlineMapper):
             _Waiting(None if stamped else text or _encode(message), message if stamped else None, record, parked_id)
         )
 
+    def _take_line(self, line: MessageLine) -> None:
+        self._waiting.append(_Waiting(None, None, line))
+        if len(self._waiting) >= self._settings.batch_rows:
+            self._write_messages(self._settle())
+
     def _settle_when_full(self) -> Iterable[Message]:
         return self._settle() if len(self._waiting) >= self._settings.batch_rows else ()
 
@@ -298,11 +317,16 @@ class MapIdentity(InlineMapper):
         """Decide everything that waits in one transaction, then give it out in its order."""
         waiting, self._waiting = self._waiting, []
         records = [item.record for item in waiting if item.record is not None]
-        persons = iter(self._resolver.resolve(records) if records else ())
+        persons = enumerate(self._resolver.resolve(records) if records else ())
         for item in waiting:
-            person_id = next(persons) if item.record is not None else None
-            if item.text is not None:
+            place, person_id = next(persons) if item.record is not None else (-1, None)
+            if place in self._resolver.erased and item.record is not None:
+                # Older than the erasure of whom it is about: it goes no further, and its raw bytes are to go.
+                ask_removal(self._stores, filter(None, [getattr(item.record, "raw_ref", None)]))
+            elif item.text is not None:
                 yield Line(item.text)
+            elif isinstance(item.record, MessageLine):
+                yield Line(item.record.stamped(person_id))
             elif item.message is not None:
                 item.message["record"]["person_id"] = person_id
                 yield Line(_encode(item.message))

@@ -7,7 +7,7 @@ the graph that a batch has touched, always with all the evidence there, so that 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
@@ -27,6 +27,7 @@ from identity.partition import (
     persons_of_component,
     strongest_links,
 )
+from identity.reading import MessageLine
 from identity.rules import Rules
 from mappings.contact_points import clean_name
 from mappings.errors import MissingFieldError, SettingsError
@@ -34,6 +35,7 @@ from mappings.ids import handle_key
 from mappings.records import Consent, Contact, Evidence, Handle, Message, MessageChange, Profile, Record, Reply
 from stores.graph import (
     FORMER,
+    AnyHandle,
     Edge,
     EvidenceKey,
     Graph,
@@ -46,6 +48,10 @@ from stores.graph import (
     ordered,
     time_number,
 )
+from stores.graph.tombstones import Tombstones
+
+Known = Record | MessageLine
+"""A record, or a line of which only what counts here is read."""
 
 DecisionKind = Literal["same", "different", "shared", "private", "recycled"]
 
@@ -56,16 +62,16 @@ _REBUILD_CHUNK = 1000
 class Sighting(NamedTuple):
     """What one record says: these handles were seen (together) at that time (microseconds since 1970)."""
 
-    handles: Sequence[Handle]
+    handles: Sequence[AnyHandle]
     method: str
     strength: str
     seen_at: int
 
 
-def sighting_of(record: Record) -> Sighting | None:
+def sighting_of(record: Known | None) -> Sighting | None:
     """The evidence in a record; ``None`` for one that gives none (a contact is evidence of another kind)."""
     match record:
-        case Message():
+        case Message() | MessageLine():
             return Sighting(record.handles, "message", "verified", time_number(record.sent_at))
         case MessageChange():
             return Sighting(record.handles, "message", "verified", time_number(record.changed_at))
@@ -77,10 +83,19 @@ def sighting_of(record: Record) -> Sighting | None:
             return None
 
 
-def profile_of(record: Record) -> tuple[str | None, str | None]:
+def moment_in(record: Known | None) -> int | None:
+    """When what a record says happened; ``None`` for a contact or a reply, which speak of now."""
+    sighting = sighting_of(record)
+    return sighting.seen_at if sighting is not None else None
+
+
+def profile_of(record: Known | None) -> tuple[str | None, str | None]:
     """The name and locale of the person behind a record's first handle, when the platform itself says so."""
     match record:
-        case Message(direction="inbound", author_kind="customer"):
+        case (
+            Message(direction="inbound", author_kind="customer")
+            | MessageLine(direction="inbound", author_kind="customer")
+        ):
             profile = record.profile
             if profile is None:
                 return record.author_name, None
@@ -116,6 +131,7 @@ class Tally:
     persons: int = 0
     merges: int = 0
     splits: int = 0
+    erased: int = 0
 
 
 class Resolver:
@@ -127,6 +143,7 @@ class Resolver:
         self._digest = rules.digest()
         self._followed = False
         self.tally = Tally()
+        self.erased: frozenset[int] = frozenset()  # places in the last batch
 
     def follow_rules(self) -> bool:
         """Decide everything anew when the graph was made with other rules; whether that was so.
@@ -136,8 +153,10 @@ class Resolver:
         with self._graph.transaction() as unit:
             return self._follow_rules(unit)
 
-    def resolve(self, records: Sequence[Record]) -> list[str | None]:
+    def resolve(self, records: Sequence[Known]) -> list[str | None]:
         """The person of each record, after all of them were taken into the graph in one transaction.
+
+        What is older than the erasure of its sender is left out: `erased` has the places of those records.
 
         Repeats: harmless; the same records in another order or again change nothing.
 
@@ -146,11 +165,14 @@ class Resolver:
         """
         with self._graph.transaction() as unit:
             self._check_rules(unit)
-            heads, touched = self._save(unit, records)
+            left = self._without_erased(unit, records) if unit.has_tombstones else records
+            heads, touched = self._save(unit, left)
             self._update(unit, touched, None)
             self.tally.records += len(records)
             unit.flush()
-            return [self._person_of(record, head) for record, head in zip(records, heads, strict=True)]
+            if unit.has_cuts:
+                heads = unit.as_they_were([(head, moment_in(record)) for record, head in zip(left, heads, strict=True)])
+            return [self._person_of(record, head) for record, head in zip(left, heads, strict=True)]
 
     def decide(
         self,
@@ -180,7 +202,7 @@ class Resolver:
             raise SettingsError(msg)
         with self._graph.transaction() as unit:
             self._check_rules(unit)
-            nodes = unit.handles({ident_of(handle): handle for handle in handles}, self._rules.link_of)
+            nodes = unit.handles(map(ident_of, handles), self._rules.link_of)
             a, *rest = (nodes[ident_of(handle)].handle_id for handle in handles)
             number = unit.save_decision(kind, a, rest[0] if rest else None, since=since, actor=actor, reason=reason)
             touched = Touched(handle_ids={a, *rest}, withdrawn={a, *rest})
@@ -197,6 +219,27 @@ class Resolver:
             handle_ids = {handle_id for handle_id in taken[:2] if isinstance(handle_id, int)}
             self._update(unit, Touched(set(handle_ids), set(handle_ids)), f"{actor} took back: {taken[2]}")
             return True
+
+    def decide_anew(self, handle_ids: Collection[int], why: str) -> None:
+        """Look at these handles again as if all that is stored of them had just come; `why` is for the log."""
+        with self._graph.transaction() as unit:
+            self._check_rules(unit)
+            self._judge(unit, handle_ids)
+            self._update(unit, Touched(set(handle_ids), set(handle_ids)), why)
+
+    def change(self, act: Callable[[Unit], Touched], why: str) -> None:
+        """Let `act` change the graph in one transaction, and decide anew what it says that it has touched."""
+        with self._graph.transaction() as unit:
+            self._check_rules(unit)
+            self._update(unit, act(unit), why)
+
+    def _without_erased(self, unit: Unit, records: Sequence[Known]) -> Sequence[Record | None]:
+        """The records without what was erased; `erased` says of which nothing is left."""
+        whole = [record.whole() if isinstance(record, MessageLine) else record for record in records]
+        left = Tombstones(*unit.opened()).without_erased(whole)
+        self.erased = frozenset(place for place, record in enumerate(left) if record is None)
+        self.tally.erased += len(self.erased)
+        return left
 
     def _check_rules(self, unit: Unit) -> None:
         if not self._followed:
@@ -222,7 +265,7 @@ class Resolver:
                 last = chunk[-1]
         return True
 
-    def _save(self, unit: Unit, records: Sequence[Record]) -> tuple[list[Node | None], Touched]:
+    def _save(self, unit: Unit, records: Sequence[Known | None]) -> tuple[list[Node | None], Touched]:
         """Take the records into the graph; the handle whose person each record belongs to, and what was touched."""
         touched, renamed_ids = Touched(), set[int]()
         found: list[Seen | None] = [None] * len(records)
@@ -273,7 +316,7 @@ class Resolver:
         if not missed:
             return
         nodes = unit.handles(
-            {ident_of(handle): handle for sighting in missed.values() for handle in sighting.handles},
+            {ident_of(handle) for sighting in missed.values() for handle in sighting.handles},
             self._rules.link_of,
         )
         unit.look_up_said(nodes.values())
@@ -298,7 +341,7 @@ class Resolver:
 
     def _save_contact(self, unit: Unit, contact: Contact, touched: Touched) -> Node:
         handles = [*contact.handles, *merged_handles(contact)]
-        nodes = unit.handles({ident_of(handle): handle for handle in handles}, self._rules.link_of)
+        nodes = unit.handles(map(ident_of, handles), self._rules.link_of)
         bulk = len(contact.handles) > self._rules.max_handles_per_record
         more = unit.save_contact(contact, nodes, contact.handles[:1] if bulk else contact.handles)
         touched.handle_ids |= more.handle_ids
@@ -490,7 +533,7 @@ class Resolver:
         others = {handle_id for handle_id, node in nodes.items() if node.link != "links"} - spoken_of
         return spoken_of | (unit.alive(others, linking) if others else set())
 
-    def _person_of(self, record: Record, head: Node | None) -> str | None:
+    def _person_of(self, record: Known | None, head: Node | None) -> str | None:
         if isinstance(record, Reply):
             return self._person_of_reply(record)
         return None if head is None else head.person_id or self._graph.projected_person(head.handle_id)
@@ -515,15 +558,10 @@ def check(record: Record) -> None:
     if isinstance(record, Contact) and (not record.handles or record.handles[0].value != record.record_id):
         msg = "contacts: the first handle is not the CRM record"
         raise MissingFieldError(msg)
-    for handle in _handles_in([record]) | set(record.handles if isinstance(record, Reply) else ()):
+    handles: list[AnyHandle] = list(record.handles) if isinstance(record, (Contact, Reply)) else []
+    if isinstance(record, Contact):
+        handles += merged_handles(record)
+    elif (sighting := sighting_of(record)) is not None:
+        handles += sighting.handles
+    for handle in handles:
         handle_key(handle.kind, handle.scope, handle.value)
-
-
-def _handles_in(records: Iterable[Record]) -> set[Handle]:
-    handles: set[Handle] = set()
-    for record in records:
-        if isinstance(record, Contact):
-            handles.update(record.handles, merged_handles(record))
-        elif (sighting := sighting_of(record)) is not None:
-            handles.update(sighting.handles)
-    return handles

@@ -59,7 +59,9 @@ class Handle(BaseModel):
       ``wechat_openid``
     - what owns several accounts: ``custom_user`` (id space of the channel), ``line_user`` (provider),
       ``wechat_unionid`` (Open Platform account), ``wecom_external_user`` (company), ``whatsapp_user`` (portfolio)
-    - the CRM's account: ``hubspot_contact`` (portal), ``salesforce_contact`` (organisation) and so on
+    - the CRM's account: ``hubspot_contact`` (portal), ``salesforce_contact`` (organisation), ``tryton_contact`` ...
+
+    Before any of them ``former_`` says that the handle has another owner since; its scope says until when.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -318,6 +320,16 @@ class Person(Record):
     message_count: int = 0
 
 
+class HandleSpan(BaseModel):
+    """A handle that changed hands, and between which moments its messages are meant."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    handle: Handle = Field(description="As it stands on the messages.")
+    since: UtcDatetime | None = Field(None, description="Messages sent at or after this.")
+    until: UtcDatetime | None = Field(None, description="Messages sent before this.")
+
+
 class PersonChange(Record):
     """A merge, split or erasure, in the order it happened."""
 
@@ -330,6 +342,11 @@ class PersonChange(Record):
     into_person_id: str | None = None
     handles: list[Handle] = Field(default_factory=list, description="The handles that moved.")
     conversation_keys: list[str] = Field(default_factory=list, description="The conversations that moved.")
+    spans: list[HandleSpan] = Field(
+        default_factory=list,
+        description="Of these handles only the messages of that time moved: somebody else had the handle before, or "
+        "has it since.",
+    )
     why: str
     changed_at: UtcDatetime
 

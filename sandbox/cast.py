@@ -115,7 +115,7 @@ def first_act(stage: Stage) -> None:
     stage.tell("Jonas' messages overtake each other; on Messenger nobody knows yet that he is the same man.")
 
     whatsapp.text(on_whatsapp["Keller home"], "We got two sofas instead of one :)")
-    stage.tell("The Kellers share one phone: two contacts in HubSpot carry its number.")
+    stage.tell("The Kellers share one phone: two contacts in the CRM carry its number.")
 
     lea = on_whatsapp["Lea Martin"]
     regretted = whatsapp.text(lea, "My card number is ... no wait, forget that")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 DEFAULT_STATE_URL = "sqlite:///.onethread"
+_BUSY_SECONDS = 30
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 Row = Any
@@ -39,7 +40,7 @@ class Database:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         mode = "ro" if read_only else "rwc"
         self._connection = sqlite3.connect(
-            f"file:{path}?mode={mode}", uri=True, isolation_level=None, timeout=30, check_same_thread=False
+            f"file:{path}?mode={mode}", uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False
         )
         self._connection.row_factory = sqlite3.Row
         if not read_only:
@@ -93,6 +94,26 @@ class Database:
             yield
         finally:
             self._connection.execute("COMMIT")
+
+    def empty_log(self) -> bool:
+        """Copy the write-ahead log into the file and cut it to nothing; whether nobody was in the way. Never waits."""
+        self._connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            row = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+        return not row[0]
+
+    def sweep(self) -> bool:
+        """Write the store anew without what was deleted, so that its bytes are gone; whether nobody was in the way.
+
+        Takes as long as copying the file. Repeats: harmless.
+        """
+        try:
+            self._connection.execute("VACUUM")
+        except sqlite3.OperationalError:  # somebody writes for longer than one waits
+            return False
+        return self.empty_log()
 
     def __del__(self) -> None:
         if hasattr(self, "_connection"):  # a file that is not there raises in __init__

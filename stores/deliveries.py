@@ -8,7 +8,7 @@ repeated byte for byte on the same route is one row, as long as the first is kep
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -183,6 +183,28 @@ class Deliveries:
                 places = ", ".join("?" * len(gone))
                 database.execute(f"DELETE FROM delivery WHERE id IN ({places})", gone)  # noqa: S608 (places)
         return len(gone)
+
+    def routes_of(self, delivery_ids: Iterable[int]) -> dict[int, tuple[str, str]]:
+        """(platform, route) of those of the deliveries that are there."""
+        found: dict[int, tuple[str, str]] = {}
+        wanted = sorted(delivery_ids)
+        for start in range(0, len(wanted), 500):
+            chunk = wanted[start : start + 500]
+            places = ", ".join("?" * len(chunk))
+            sql = f"SELECT id, platform, route FROM delivery WHERE id IN ({places})"  # noqa: S608 (places)
+            found |= {row["id"]: (row["platform"], row["route"]) for row in self._database.query(sql, chunk)}
+        return found
+
+    def remove(self, delivery_ids: Sequence[int]) -> int:
+        """Remove these deliveries, whatever their age; how many. Repeats: harmless.
+
+        They are overwritten with zeros on disk, and SQLite's log is emptied if nobody is reading it.
+        """
+        with self._database.transaction() as database:
+            places = ", ".join("?" * len(delivery_ids))
+            number = database.execute(f"DELETE FROM delivery WHERE id IN ({places})", list(delivery_ids))  # noqa: S608
+        self._database.empty_log()
+        return number
 
     def log_bytes(self) -> int:
         """The size of SQLite's write-ahead log, which cannot shrink while somebody reads an old state; 0 without."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from mappings.records import Handle, Message, MessageChange
+from mappings.records import Handle, HandleSpan, Message, MessageChange
 from stores.database import Row, Stores
 
 MessageState = Literal["intended", "written", "gone", "erased"]
@@ -54,6 +54,7 @@ class LedgerMessage:
         contact_id: the contact it is associated with; ``None`` while it is not.
         handle: fingerprint of the sender's handle; `conversation` of the conversation key.
         kept: what is needed to settle an intent or to write the message again; stored encrypted.
+        sent_at: by the platform's time; ``None`` on rows that are older than this note.
     """
 
     message: str
@@ -65,6 +66,7 @@ class LedgerMessage:
     conversation: str | None = None
     content_hash: str | None = None
     kept: Mapping[str, Any] | None = None
+    sent_at: datetime | None = None
 
 
 class Ledger:
@@ -129,6 +131,13 @@ class Ledger:
                 "DELETE FROM contact WHERE crm = ? AND account = ? AND person_id = ?", (*self._scope, person_id)
             )
 
+    def forget_record(self, record_id: str) -> None:
+        """Drop what was noted of other records that the CRM merged into this one."""
+        with self._database.transaction() as database:
+            database.execute(
+                "DELETE FROM alias WHERE crm = ? AND account = ? AND survivor_id = ?", (*self._scope, record_id)
+            )
+
     def rename_record(self, record_id: str, survivor_id: str) -> None:
         """The CRM merged `record_id` into `survivor_id`: everything that pointed to it points to the survivor.
 
@@ -174,9 +183,21 @@ class Ledger:
         return [self._message(row) for row in rows]
 
     def messages_of_person(
-        self, person_id: str, *, handles: Iterable[Handle] | None = None, conversation_keys: Iterable[str] = ()
+        self,
+        person_id: str,
+        *,
+        handles: Iterable[Handle] | None = None,
+        conversation_keys: Iterable[str] = (),
+        spans: Iterable[HandleSpan] = (),
     ) -> list[LedgerMessage]:
-        """The written messages of a person; with `handles`, only theirs and those of `conversation_keys`."""
+        """The written messages of a person; with `handles`, only theirs and those of `conversation_keys`.
+
+        Args:
+            person_id: whose.
+            handles: those whose messages are wanted.
+            conversation_keys: the same, for messages of other handles.
+            spans: handles of which only the messages of that time are wanted (`PersonChange.spans`).
+        """
         rows = self._all(
             "SELECT * FROM message WHERE crm = ? AND account = ? AND person_id = ? AND state = 'written'", person_id
         )
@@ -185,7 +206,18 @@ class Ledger:
             return found
         marks = {self.fingerprint(handle.key) for handle in handles}
         conversations = {self.fingerprint(key) for key in conversation_keys}
-        return [one for one in found if one.handle in marks or one.conversation in conversations]
+        times: dict[str | None, list[HandleSpan]] = {}
+        for span in spans:
+            times.setdefault(self.fingerprint(span.handle.key), []).append(span)
+        return [
+            one
+            for one in found
+            if (
+                any(_is_within(one, span) for span in times[one.handle])
+                if one.handle in times
+                else one.handle in marks or one.conversation in conversations
+            )
+        ]
 
     def count_on_contact(self, record_id: str) -> int:
         """How many messages are on a contact's timeline, as far as we wrote them."""
@@ -203,16 +235,19 @@ class Ledger:
         with self._database.transaction() as database:
             database.execute_many(
                 "INSERT INTO message (crm, account, message, state, record_id, contact_id, person_id, handle,"
-                " conversation, content_hash, kept, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " conversation, content_hash, kept, sent_at, changed_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (crm, account, message) DO UPDATE SET state = excluded.state,"
                 " record_id = excluded.record_id, contact_id = excluded.contact_id, person_id = excluded.person_id,"
                 " handle = excluded.handle, conversation = excluded.conversation,"
-                " content_hash = excluded.content_hash, kept = excluded.kept, changed_at = excluded.changed_at",
+                " content_hash = excluded.content_hash, kept = excluded.kept, sent_at = excluded.sent_at,"
+                " changed_at = excluded.changed_at",
                 [
                     (
                         *self._scope, one.message, one.state, one.record_id, one.contact_id, one.person_id, one.handle,
                         one.conversation, one.content_hash,
-                        None if one.kept is None else self._codec.encrypt_json(dict(one.kept)), now,
+                        None if one.kept is None else self._codec.encrypt_json(dict(one.kept)),
+                        one.sent_at.isoformat() if one.sent_at else None, now,
                     )
                     for one in messages
                 ],
@@ -244,6 +279,7 @@ class Ledger:
             state,
             handle=self.fingerprint(handle) if handle else None,
             conversation=self.fingerprint(message.conversation_key),
+            sent_at=message.sent_at,
         )
         return replace(entry, **values)
 
@@ -276,13 +312,13 @@ class Ledger:
         sql = "SELECT 1 FROM person_change WHERE crm = ? AND account = ? AND sequence = ?"
         return self._one(sql, sequence) is not None
 
-    def mark_carried_out(self, sequence: int) -> None:
-        """A merge, split or erasure was carried out."""
+    def mark_carried_out(self, sequence: int, counts: Mapping[str, int] | None = None) -> None:
+        """A merge, split or erasure was carried out. Of an erasure this is the CRM's receipt: what it removed."""
         with self._database.transaction() as database:
             database.execute(
-                "INSERT INTO person_change (crm, account, sequence) VALUES (?, ?, ?)"
+                "INSERT INTO person_change (crm, account, sequence, carried_out_at, counts) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT (crm, account, sequence) DO NOTHING",
-                (*self._scope, sequence),
+                (*self._scope, sequence, _now(), json.dumps(dict(counts or {}))),
             )
 
     def reply_status(self, reply_key: str) -> str | None:
@@ -311,6 +347,7 @@ class Ledger:
         return LedgerMessage(
             row["message"], row["state"], row["record_id"], row["contact_id"], row["person_id"], row["handle"],
             row["conversation"], row["content_hash"], kept,
+            datetime.fromisoformat(row["sent_at"]) if row["sent_at"] else None,
         )  # fmt: skip
 
 
@@ -319,6 +356,15 @@ def _contact(row: Row) -> LedgerContact:
         row["person_id"], row["record_id"], bool(row["projection"]), row["content_hash"], json.loads(row["written"]),
         row["merged_into"], bool(row["gone"]),
     )  # fmt: skip
+
+
+def _is_within(message: LedgerMessage, span: HandleSpan) -> bool:
+    """Whether a message is of that time. Of an old row nobody knows; the archive tells it again if it is another's."""
+    if message.sent_at is None:
+        return True
+    return (span.since is None or message.sent_at >= span.since) and (
+        span.until is None or message.sent_at < span.until
+    )
 
 
 def _now() -> str:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from mappings.ids import parse_reply_key, reply_token
 from mappings.records import Actor, Reply
 from stores.database import Database, Row, Stores
+from stores.graph.tombstones import Tombstones
 
 OutboxState = Literal[
     "queued", "sending", "accepted", "sent", "delivered", "read", "failed", "refused", "unknown", "cancelled"
@@ -80,7 +81,10 @@ class Outbox:
         """
         new = 0
         with self._database.transaction() as database:
-            for reply in replies:
+            # Asked inside the transaction: what an erasure finds afterwards is all there is.
+            for reply in Tombstones.of(self._stores).without_erased(list(replies)):
+                if reply is None:
+                    continue
                 moment = self._moment(reply)
                 if self._came_under_other_key(database, reply, moment, same_person):
                     continue

@@ -125,5 +125,8 @@ class TargetArchive(OneThreadTarget[ArchiveTargetSettings]):
         batches: dict[str, list[Any]] = {}
         for sink, record in taken:
             batches.setdefault(_ARGUMENTS[sink.stream_name], []).append(record)
+        before = self.archive.left_out
         for stream, number in self.archive.fold(**batches).items():
             self.count(f"{stream} changed", number)
+        if self.archive.left_out > before:
+            self.count("records of erased persons left out", self.archive.left_out - before)

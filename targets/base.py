@@ -4,6 +4,16 @@ Traps of the SDK that this closes: STATE only at the end or every five minutes (
 STATE); sinks drained in parallel and in no order (here: one after the other, in schema order); a SIGTERM that reports
 rows as written that were not; jsonschema on every record (80 % of a target's time; here the record is parsed once, by
 its pydantic model); one bad record that ends the run (here it is parked).
+
+A target of a CRM carries out the erasure of a person when a `person_changes` record with ``change: erase`` comes. For
+each of its `from_person_ids` it deletes the records that it made (`Ledger.messages_of_person`), for good where the CRM
+can, deletes the contact if it made that itself (`LedgerContact.projection`) and no other person has it, and else
+empties its own fields there and leaves the rest, which is people's. It forgets the rows (`Ledger.erase_messages`,
+`forget_contact`, `forget_record`). When all is done, and not before, it files its receipt with
+`Ledger.mark_carried_out(sequence, counts)`, in which `counts` says what was removed; until then the erasure is open
+(`onethread identity erasures`). Coming again is harmless; what fails raises, and is parked and replayed. By then the
+ledger holds nothing of the person but ids of records: no handle, no text, no marks of values (`LedgerContact.written`
+has names of fields alone).
 """
 
 from __future__ import annotations

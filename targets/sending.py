@@ -28,7 +28,7 @@ from mappings.policy import DEFAULT_POLICY, Policy, Refusal, Way, choose_way
 from mappings.records import Handle, Message, Purpose, Receipt
 from stores.archive import Archive
 from stores.database import Stores
-from stores.graph import Graph
+from stores.graph import FORMER, Graph
 from stores.outbox import IN_DOUBT, Outbox, OutboxReply
 from targets.senders.base import Outgoing, Sender
 
@@ -288,6 +288,8 @@ class Dispatcher:
         for conversation in self._archive.conversations_of(person_id):
             if not conversation.handles or is_public_thread(conversation.conversation_key):
                 continue
+            if conversation.handles[0].kind.startswith(FORMER):
+                continue  # the number is somebody else's now
             to = conversation.handles[0]
             way = Way(
                 channel=conversation.channel,

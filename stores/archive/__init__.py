@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mappings.contact_points import normalize_email, normalize_phone
@@ -29,11 +30,15 @@ from mappings.records import (
 )
 from stores.archive.contacts import save_consents, save_contacts
 from stores.archive.conversations import refresh_conversations
+from stores.archive.erasing import ArchiveReader, Known, Theirs, erase_from_archive
 from stores.archive.messages import fold_messages, message_record, read_message
 from stores.archive.persons import follow_graph, is_behind, learn_handles, refresh_persons
 from stores.archive.writing import Writing, counter, name_words, select_in, unseal
 from stores.database import Row, Stores
 from stores.graph import Graph
+from stores.graph.erasing import Subject
+from stores.graph.tombstones import AnyRecord
+from stores.removals import ask_removal
 
 EXPORTED: tuple[type[Record], ...] = (
     Person,
@@ -52,12 +57,15 @@ _SELECTS: Mapping[str, str] = {
     "person_changes": "SELECT x.* FROM person_change x",
     "conversations": "SELECT x.* FROM conversation x",
     "messages": "SELECT x.*, h.person_id AS owner FROM message x LEFT JOIN handle h ON h.handle_mark = x.head_mark",
-    "message_changes": "SELECT x.*, COALESCE(h.person_id, o.person_id) AS owner, t.body AS thread"
+    "message_changes": "SELECT x.*, COALESCE(h.person_id, o.person_id) AS owner, COALESCE(c.body, t.body) AS thread"
     " FROM message_change x LEFT JOIN message m ON m.message_mark = x.message_mark"
     " LEFT JOIN mail_thread t ON t.conversation_mark = m.conversation_mark"
+    " LEFT JOIN conversation_part c ON c.conversation_mark = m.conversation_mark"
     " LEFT JOIN handle h ON h.handle_mark = x.head_mark LEFT JOIN handle o ON o.handle_mark = m.head_mark",
-    "receipts": "SELECT x.*, t.body AS thread FROM receipt x LEFT JOIN message m ON m.message_mark = x.subject_mark"
-    " LEFT JOIN mail_thread t ON t.conversation_mark = m.conversation_mark",
+    "receipts": "SELECT x.*, COALESCE(c.body, t.body) AS thread FROM receipt x"
+    " LEFT JOIN message m ON m.message_mark = x.subject_mark"
+    " LEFT JOIN mail_thread t ON t.conversation_mark = m.conversation_mark"
+    " LEFT JOIN conversation_part c ON c.conversation_mark = m.conversation_mark",
     "consents": "SELECT x.*, h.person_id AS owner FROM consent x LEFT JOIN handle h ON h.handle_mark = x.head_mark",
     "contacts": "SELECT x.*, h.person_id AS owner FROM contact x LEFT JOIN handle h ON h.handle_mark = x.head_mark",
 }
@@ -79,9 +87,12 @@ class ChangePage:
 
 
 class Archive:
-    """What was said, by whom, and what became of it. Writes are `fold` and `follow_graph`; all else reads.
+    """What was said, by whom, and what became of it. Writes are `fold`, `follow_graph` and `erase`; all else reads.
 
     Records come back with the person they belong to now, whatever was stamped on them.
+
+    Attributes:
+        left_out: how many records of erased persons came again and were not taken.
     """
 
     def __init__(self, stores: Stores, graph: Graph | None = None) -> None:
@@ -89,6 +100,8 @@ class Archive:
         self._database = stores.database("archive")
         self._graph = graph or Graph(stores)
         self._handle_marks: dict[Handle, str] = {}
+        self._on_left_out = partial(ask_removal, stores)
+        self.left_out = 0
 
     # Writing
 
@@ -107,10 +120,31 @@ class Archive:
         """
         with self._writing() as writing:
             follow_graph(writing)
-            fold_messages(writing, messages, changes, receipts)
-            save_contacts(writing, contacts)
-            save_consents(writing, consents)
+            # Asked inside the transaction: what an erasure finds afterwards is all there is.
+            fold_messages(writing, self._unerased(messages), self._unerased(changes), self._unerased(receipts))
+            save_contacts(writing, self._unerased(contacts))
+            save_consents(writing, self._unerased(consents))
         return writing.written
+
+    def find_theirs(self, subject: Subject, known: Known) -> Theirs:
+        """Everything that is a person's. What was being written when this was called is in it."""
+        with self._database.transaction() as database:
+            return ArchiveReader(database, self._codec).find(subject, known)
+
+    def is_written_by(self, handle: Handle) -> bool:
+        """Whether there is a conversation with that handle."""
+        mark = self._codec.fingerprint(handle.key)
+        sql = "SELECT 1 FROM conversation WHERE head_mark = ? AND message_count > 0"
+        return self._database.query_one(sql, (mark,)) is not None
+
+    def erase(self, subject: Subject, theirs: Theirs) -> dict[str, int]:
+        """Delete what is theirs, all or none; how many rows of each kind. Repeats: harmless."""
+        with self._writing() as writing:
+            follow_graph(writing)
+            counts = erase_from_archive(writing, subject, theirs)
+            if writing.refold:
+                fold_messages(writing, (), (), ())
+        return counts
 
     def follow_graph(self) -> bool:
         """Bring persons up to date with the identity graph; whether there was anything to do."""
@@ -118,6 +152,8 @@ class Archive:
             return False
         with self._writing() as writing:
             follow_graph(writing)
+            if writing.refold:
+                fold_messages(writing, (), (), ())
         return bool(writing.written)
 
     # The change sequence
@@ -242,12 +278,19 @@ class Archive:
         return self.by_reply_token(reply_token(reply_key))
 
     def consent(self, handle_key: str, channel: str, account: str, purpose: str) -> Consent | None:
-        """What this handle last decided; ``None`` when it never said anything."""
+        """What this handle last decided; ``None`` when it never said anything.
+
+        What a former owner of the handle allowed is nothing that the present one said; a "no" stands.
+        """
         row = self._database.query_one(
             f"{_SELECTS['consents']} WHERE x.consent_mark = ?",
             (self._consent_mark(handle_key, channel, account, purpose),),
         )
-        return Consent.model_validate(self._record("consents", row)) if row else None
+        if row is None:
+            return None
+        consent = Consent.model_validate(self._record("consents", row))
+        is_former = row["head_mark"] != self._codec.fingerprint(handle_key)
+        return None if is_former and consent.status == "opted_in" else consent
 
     def consent_decisions(self, handle_key: str, channel: str, account: str, purpose: str) -> list[Consent]:
         """Every decision this handle ever made for that purpose, oldest first."""
@@ -331,6 +374,17 @@ class Archive:
             refresh_conversations(writing)
             refresh_persons(writing)
             writing.close()
+
+    def _unerased(self, records: Sequence[AnyRecord]) -> list[AnyRecord]:
+        """The records without what an erasure does not let in again; the raw bytes of that are to go too."""
+        left = self._graph.tombstones.without_erased(records)
+        kept = [record for record in left if record is not None]
+        if len(kept) != len(records):
+            self.left_out += len(records) - len(kept)
+            gone = [record for record, one in zip(records, left, strict=True) if one is None]
+            refs = {ref for record in gone if (ref := getattr(record, "raw_ref", None))}
+            self._on_left_out(refs)
+        return kept
 
     def _receipts(self, column: str, mark: str) -> list[Receipt]:
         rows = self._database.query(f"{_SELECTS['receipts']} WHERE {column} = ?", (mark,))

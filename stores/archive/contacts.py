@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mappings import fold
 from mappings.records import Consent, Contact
+from stores.archive.former import owners_then
 from stores.archive.writing import Writing, time_text
 
 
@@ -94,7 +95,8 @@ def save_consents(writing: Writing, consents: Sequence[Consent]) -> None:
         consent = joined[mark]
         record = consent.model_dump(mode="json")
         content_mark = writing.content_mark(record)
-        head = writing.meet([consent.handle], consent.person_id)
+        owners = owners_then(writing, [consent.handle], consent.decided_at)
+        head = writing.meet(owners, consent.person_id if owners == [consent.handle] else None)
         if content_marks.get(mark) == content_mark:
             continue
         rows.append(

@@ -8,6 +8,7 @@ from typing import Any
 
 from mappings import fold
 from mappings.records import ArchivedMessage, Conversation, Handle
+from stores.archive.former import handles_until, owners_of_parts
 from stores.archive.messages import read_message
 from stores.archive.writing import Writing, time_text, unseal
 from stores.database import Row, Stores
@@ -39,6 +40,9 @@ def refresh_conversations(writing: Writing) -> None:
         )
     }
     derived = {mark: _derive(rows, [bodies[message] for message in wanted[mark]]) for mark, rows in lines.items()}
+    for mark, since in owners_of_parts(writing, derived).items():
+        handles = handles_until(writing, derived[mark].handles, since)
+        derived[mark] = derived[mark].model_copy(update={"handles": handles})
     heads = {mark: writing.handle_mark(one.handles[0]) if one.handles else None for mark, one in derived.items()}
     persons = {
         row["handle_mark"]: row["person_id"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from mappings import fold, ids
 from mappings.records import ArchivedMessage, Message, MessageChange, Receipt
+from stores.archive.former import owners_then, part_of, save_parts, with_parts
 from stores.archive.mail_threads import MailThreads
 from stores.archive.writing import Writing, time_text, unseal
 from stores.codec import Codec
@@ -27,6 +28,7 @@ class _Draft:
     sightings: list[Message]
     merged: Message
     changes: list[MessageChange]
+    thread_key: str = ""
     key: str | None = None
     token_mark: str | None = None
 
@@ -43,16 +45,18 @@ def fold_messages(
     new: dict[str, list[Message]] = {}
     for message in messages:
         new.setdefault(writing.mark(message.message_key), []).append(message)
-    touched = {*new, *save_receipts(writing, receipts)}
+    touched = {*new, *writing.refold, *save_receipts(writing, receipts)}
     touched |= _messages_of(writing, MailThreads(writing).join(messages))
     changes_of = save_changes(writing, changes, touched)
     drafts = _drafts(writing, touched | changes_of.keys(), new, changes_of)
     keys = MailThreads(writing).keys_of((mark, draft.merged) for mark, draft in drafts.items())
     for mark, draft in drafts.items():
-        draft.key = keys.get(mark)
+        draft.thread_key = keys.get(mark) or draft.merged.conversation_key
+        draft.key = part_of(writing, draft.thread_key, draft.merged)
         token = draft.merged.reply_token or (draft.merged.reply_key and ids.reply_token(draft.merged.reply_key))
         draft.token_mark = token_mark(writing, token) if token else None
     _save(writing, drafts)
+    save_parts(writing)
 
 
 def save_receipts(writing: Writing, receipts: Sequence[Receipt]) -> set[str]:
@@ -128,7 +132,8 @@ def save_changes(
             change = of_message[mark]
             record = change.model_dump(mode="json")
             content_mark = writing.content_mark(record)
-            head = writing.meet(change.handles, change.person_id)
+            owners = owners_then(writing, change.handles, change.changed_at)
+            head = writing.meet(owners, change.person_id if owners[:1] == change.handles[:1] else None)
             if content_marks.get(mark) == content_mark:
                 continue
             rows.append(
@@ -210,12 +215,13 @@ def _save_watermarks(writing: Writing, receipts: Sequence[Receipt]) -> set[str]:
                 " AND up_to_at < ? AND occurred_at <= ?",
                 (conversation_mark, receipt.status, up_to_at, occurred_at),
             )
-            rows = writing.database.query(
-                "SELECT message_mark FROM message WHERE conversation_mark = ? AND direction = 'outbound'"
-                " AND sent_at <= ? AND sent_at > ?",
-                (conversation_mark, up_to_at, (reached["at"] if reached else None) or ""),
-            )
-            touched.update(row["message_mark"] for row in rows)
+            for part in with_parts(writing, [conversation_mark]):
+                rows = writing.database.query(
+                    "SELECT message_mark FROM message WHERE conversation_mark = ? AND direction = 'outbound'"
+                    " AND sent_at <= ? AND sent_at > ?",
+                    (part, up_to_at, (reached["at"] if reached else None) or ""),
+                )
+                touched.update(row["message_mark"] for row in rows)
     return touched
 
 
@@ -223,7 +229,8 @@ def _messages_of(writing: Writing, conversation_marks: Iterable[str]) -> set[str
     return {
         row["message_mark"]
         for row in writing.select(
-            "SELECT message_mark FROM message WHERE conversation_mark IN [keys]", conversation_marks
+            "SELECT message_mark FROM message WHERE conversation_mark IN [keys]",
+            with_parts(writing, conversation_marks),
         )
     }
 
@@ -261,8 +268,9 @@ def _save(writing: Writing, drafts: dict[str, _Draft]) -> None:
     ):
         of_replies.setdefault(row["token_mark"], []).append(_receipt(writing, row))
     marks = {mark: writing.mark(draft.conversation_key) for mark, draft in drafts.items()}
+    threads = {mark: writing.mark(draft.thread_key) for mark, draft in drafts.items()}
     watermarks: dict[str, list[fold.Watermark]] = {}
-    for row in writing.select("SELECT * FROM watermark WHERE conversation_mark IN [keys]", marks.values()):
+    for row in writing.select("SELECT * FROM watermark WHERE conversation_mark IN [keys]", threads.values()):
         watermarks.setdefault(row["conversation_mark"], []).append(_watermark(row))
     rows = []
     for mark, draft in drafts.items():
@@ -271,7 +279,7 @@ def _save(writing: Writing, drafts: dict[str, _Draft]) -> None:
             draft.changes,
             receipts.get(mark, ()),
             of_replies.get(draft.token_mark or "", ()),
-            watermarks.get(marks[mark], ()),
+            watermarks.get(threads[mark], ()),
             draft.key,
         )
         told = _row(writing, mark, draft, archived, marks[mark])
@@ -290,7 +298,9 @@ def _row(
     record = archived.model_dump(mode="json")
     content_mark = writing.content_mark(record)
     profile = archived.profile if archived.author_kind == "customer" else None
-    head = writing.meet(archived.handles, archived.person_id, profile.name if profile else None)
+    owners = owners_then(writing, archived.handles, archived.sent_at)
+    stamp = archived.person_id if owners[:1] == archived.handles[:1] else None
+    head = writing.meet(owners, stamp, profile.name if profile else None)
     same = draft.row is not None and draft.row["content_mark"] == content_mark
     if same and draft.before == draft.sightings:
         return None

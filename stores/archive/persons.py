@@ -11,6 +11,7 @@ from typing import Any
 
 from mappings import fold
 from mappings.records import Contact, Conversation, Person, PersonChange
+from stores.archive.former import follow_cuts
 from stores.archive.writing import Writing, counter, save_counter, time_text
 from stores.database import Database, Row
 from stores.graph import Graph
@@ -20,11 +21,12 @@ _PAGE = 500
 
 def is_behind(database: Database, graph: Graph) -> bool:
     """Whether the graph has changes that the archive did not follow yet."""
-    return graph.last_sequence() != counter(database, "graph")
+    return graph.last_sequence() != counter(database, "graph") or graph.cut_version() != counter(database, "cuts")
 
 
 def follow_graph(writing: Writing) -> None:
     """Take over what changed in the graph since the last time."""
+    follow_cuts(writing)
     applied, last = counter(writing.database, "graph"), writing.graph.last_sequence()
     if last == applied:
         return

@@ -38,6 +38,9 @@ class Writing:
         renewed: of these, the persons whose handles or name may have changed in the graph.
         handles: every handle met, by mark.
         folded: the messages written so far, by mark.
+        refold: marks of messages that must be folded again though nothing new came.
+        parts: rows of `conversation_part` met, by mark.
+        has_cuts: whether any handle ever changed hands.
         written: how many rows of each table got a new number.
     """
 
@@ -50,7 +53,12 @@ class Writing:
         self.renewed: set[str] = set()
         self.handles: dict[str, Seen] = {}
         self.folded: dict[str, ArchivedMessage] = {}
+        self.refold: set[str] = set()
+        self.parts: dict[str, dict[str, Any]] = {}
         self.written: dict[str, int] = {}
+        self._cuts: dict[str, list[str]] = {}
+        self.has_cuts = False
+        self.note_cuts()
         self._handle_marks = handle_marks
         self._sequence = self._first = counter(database, "sequence")
 
@@ -66,6 +74,21 @@ class Writing:
                 self._handle_marks.clear()
             known = self._handle_marks[handle] = self.codec.fingerprint(handle.key)
         return known
+
+    def note_cuts(self) -> None:
+        """Look again whether any handle changed hands."""
+        self._cuts.clear()
+        self.has_cuts = self.database.query_one("SELECT 1 FROM cut LIMIT 1") is not None
+
+    def cuts_of(self, handle: Handle) -> Sequence[str]:
+        """When that handle changed hands, earliest first."""
+        if not self.has_cuts:
+            return ()
+        mark = self.handle_mark(handle)
+        if mark not in self._cuts:
+            rows = self.database.query("SELECT since FROM cut WHERE handle_mark = ? ORDER BY since", (mark,))
+            self._cuts[mark] = [row["since"] for row in rows]
+        return self._cuts[mark]
 
     def content_mark(self, record: Mapping[str, Any], *, with_person: bool = False) -> str:
         """The fingerprint of an exported record: two records with one mark say the same.

@@ -10,16 +10,19 @@ replaced with each newer version of that contact.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from mappings.records import Handle, PersonChange
+from mappings.records import Handle, HandleSpan, PersonChange
 from stores.database import Row, Stores
+from stores.graph.erasing import GraphReader, Subject
 from stores.graph.memory import Memory, Seen
 from stores.graph.nodes import (
     FORMER,
+    AnyHandle,
     Edge,
     EvidenceKey,
     Ident,
@@ -35,11 +38,13 @@ from stores.graph.nodes import (
     time_number,
     time_text,
 )
+from stores.graph.tombstones import Tombstones
 from stores.graph.unit import Unit, rows_of
 
 __all__ = [
-    "FORMER", "Conflict", "Decision", "Edge", "EvidenceKey", "Graph", "Ident", "NewChange", "Node", "Piece", "Seen",
-    "Touched", "Unit", "ident_of", "merged_handles", "moment_of", "ordered", "time_number", "time_text",
+    "FORMER", "AnyHandle", "Conflict", "Decision", "Edge", "EvidenceKey", "Graph", "Ident", "NewChange", "Node",
+    "Piece", "Seen", "Told", "Touched", "Unit", "ident_of", "merged_handles", "moment_of", "ordered", "time_number",
+    "time_text",
 ]  # fmt: skip
 
 
@@ -68,6 +73,17 @@ class Decision(NamedTuple):
     revoked_by: str | None
 
 
+class Told(NamedTuple):
+    """One piece of evidence with its times (microseconds since 1970); handles that changed hands as they were then."""
+
+    a: int
+    b: int
+    method: str
+    strength: str
+    first_at: int
+    last_at: int
+
+
 class Graph:
     """Who is who, as last decided."""
 
@@ -75,6 +91,16 @@ class Graph:
         self._codec = stores.codec
         self._database = stores.database("graph")
         self._memory = Memory()
+        self.tombstones = Tombstones(self._database, self._codec)
+
+    def subject(self, person_id: str) -> Subject | None:
+        """The person with everything that is theirs, and only that; ``None`` for an id that no handle has."""
+        return GraphReader(self._database, self._codec).subject(self.current(person_id))
+
+    def known_of(self, subject: Subject) -> dict[str, list[dict[str, Any]]]:
+        """What the graph holds of a person: ``evidence`` and ``names``, as JSON values."""
+        reader = GraphReader(self._database, self._codec)
+        return {"evidence": reader.evidence_of(subject), "names": reader.names_of(subject)}
 
     def person_of(self, handle: Handle, at: datetime | None = None) -> str | None:
         """The person this handle belongs to; ``None`` when nothing is known of it.
@@ -157,7 +183,9 @@ class Graph:
             "SELECT * FROM person_change WHERE sequence > ? ORDER BY sequence LIMIT ?", (sequence, limit)
         )
         ids = {row["sequence"]: json.loads(row["handle_ids"]) for row in rows}
-        nodes = self._nodes({handle_id for handle_ids in ids.values() for handle_id in handle_ids})
+        spans = {row["sequence"]: json.loads(row["spans"]) if row["spans"] else [] for row in rows}
+        spoken_of = {handle_id for handle_ids in ids.values() for handle_id in handle_ids}
+        nodes = self._nodes(spoken_of | {span[0] for of_change in spans.values() for span in of_change})
         return [
             PersonChange(
                 sequence=row["sequence"],
@@ -167,6 +195,14 @@ class Graph:
                 handles=sorted(
                     (nodes[handle_id].handle for handle_id in ids[row["sequence"]]), key=lambda handle: handle.key
                 ),
+                spans=[
+                    HandleSpan(
+                        handle=nodes[handle_id].handle,
+                        since=None if since is None else moment_of(since),
+                        until=None if until is None else moment_of(until),
+                    )
+                    for handle_id, since, until in spans[row["sequence"]]
+                ],
                 why=row["why"],
                 changed_at=datetime.fromisoformat(row["changed_at"]),
             )
@@ -177,6 +213,17 @@ class Graph:
         """The highest sequence given out, to persons and changes alike."""
         row = self._database.query_one("SELECT value FROM counter WHERE name = 'sequence'")
         return int(row["value"]) if row else 0
+
+    def cut_version(self) -> int:
+        """Another number whenever a handle changed hands, or turned out not to have."""
+        row = self._database.query_one("SELECT value FROM counter WHERE name = 'cuts'")
+        return int(row["value"]) if row else 0
+
+    def cuts(self) -> list[tuple[Handle, datetime]]:
+        """Every handle that changed hands, with each time that it did."""
+        rows = self._database.query("SELECT handle_id, since FROM cut ORDER BY handle_id, since")
+        nodes = self._nodes({row["handle_id"] for row in rows})
+        return [(nodes[row["handle_id"]].handle, moment_of(row["since"])) for row in rows]
 
     def why(self, person_id: str, limit: int = 500) -> list[dict[str, Any]]:
         """The evidence that speaks of a person's handles, oldest first, at most `limit` pieces.
@@ -228,6 +275,95 @@ class Graph:
         """What people decided, newest first; with `revoked` also what was taken back."""
         where = "" if revoked else " WHERE revoked_at IS NULL"
         rows = self._database.query(f"SELECT * FROM decision{where} ORDER BY id DESC LIMIT ?", (limit,))  # noqa: S608
+        return self._decisions(rows)
+
+    def decisions_about(self, handle_ids: Iterable[int]) -> list[Decision]:
+        """What people decided about any of these handles and did not take back, oldest first."""
+        if self._database.query_one("SELECT 1 FROM decision LIMIT 1") is None:
+            return []
+        rows = self._rows("SELECT * FROM decision WHERE revoked_at IS NULL AND (a IN [ids] OR b IN [ids])", handle_ids)
+        return self._decisions(sorted({row["id"]: row for row in rows}.values(), key=lambda row: int(row["id"])))
+
+    def node_of(self, handle: Handle) -> Node | None:
+        """The handle as it is stored; ``None`` when nothing is known of it."""
+        row = self._database.query_one(
+            "SELECT id FROM handle WHERE fingerprint = ?", (self._codec.fingerprint(handle.key),)
+        )
+        return self._nodes([row["id"]])[row["id"]] if row else None
+
+    def nodes(self, handle_ids: Iterable[int]) -> dict[int, Node]:
+        """The handles of those ids, as they are stored."""
+        return self._nodes(handle_ids)
+
+    def nodes_of(self, person_ids: Iterable[str]) -> dict[int, Node]:
+        """All handles of those persons, as they are stored."""
+        return self._nodes(self._handle_ids_of(person_ids))
+
+    def scopes_of(self, kind: str) -> list[str | None]:
+        """The scopes in which handles of that kind are known."""
+        rows = self._database.query("SELECT DISTINCT scope FROM handle WHERE kind = ? ORDER BY scope", (kind,))
+        return [row["scope"] for row in rows]
+
+    def evidence_about(self, handle_ids: Iterable[int], limit: int = 20_000) -> list[Told]:
+        """The evidence of every strength that speaks of any of these handles; at most `limit` pieces of 500 handles."""
+        wanted = set(handle_ids)
+        cut = self._database.query_one("SELECT 1 FROM cut LIMIT 1") is not None
+        asked = wanted | {now for now, _, _ in self.cuts_about(wanted)} if cut else wanted
+        found = {
+            tuple(row)
+            for row in self._rows(
+                "SELECT a, b, method, strength, first_at, last_at FROM evidence WHERE a IN [ids]"
+                " UNION SELECT a, b, method, strength, first_at, last_at FROM evidence WHERE b IN [ids]"
+                " UNION SELECT e.a, e.b, e.method, 'crm', c.first_at, c.first_at FROM contact_evidence e"
+                " JOIN contact c ON c.record_id = e.record_id WHERE e.a IN [ids] OR e.b IN [ids] LIMIT ?",
+                asked,
+                (limit,),
+            )
+        }
+        if not cut:
+            return [Told(*row) for row in sorted(found)]
+        cuts = defaultdict(list)
+        for now, since, old in self.cuts_about({one for row in found for one in row[:2]}):
+            cuts[now].append((since, old))
+
+        def then(handle_id: int, moment: int) -> int:
+            return next((old for since, old in sorted(cuts[handle_id]) if moment < since), handle_id)
+
+        pairs = ((ordered(then(row[0], row[5]), then(row[1], row[5])), row[2:]) for row in sorted(found))
+        return [Told(*pair, *rest) for pair, rest in pairs if not wanted.isdisjoint(pair)]
+
+    def cuts_about(self, handle_ids: Iterable[int]) -> list[tuple[int, int, int]]:
+        """When any of these handles, or what it was before, changed hands: (handle, since, the handle until then)."""
+        rows = self._rows(
+            "SELECT handle_id, since, old_id FROM cut WHERE handle_id IN [ids]"
+            " OR handle_id IN (SELECT handle_id FROM cut WHERE old_id IN [ids])",
+            handle_ids,
+        )
+        return sorted({(row["handle_id"], row["since"], row["old_id"]) for row in rows})
+
+    def refused_about(self, handle_ids: Iterable[int]) -> dict[tuple[int, int], str]:
+        """The links of these handles that a rule refused, with the reason."""
+        rows = self._rows("SELECT a, b, reason FROM conflict WHERE a IN [ids] OR b IN [ids]", handle_ids)
+        return {(row["a"], row["b"]): row["reason"] for row in rows}
+
+    def merged_into(self, person_id: str) -> list[str]:
+        """The ids of the persons that this one took up, the oldest first; a split gives them back."""
+        rows = self._database.query(
+            "SELECT p.id FROM person p JOIN handle h ON h.id = p.anchor_id WHERE h.person_id = ? AND p.id <> ?"
+            " ORDER BY p.id",
+            (person_id, person_id),
+        )
+        return [row["id"] for row in rows]
+
+    def projections_of(self, person_id: str) -> list[Handle]:
+        """The CRM contacts that our own target made for a person, as the CRM told them."""
+        rows = self._database.query(
+            "SELECT record_id FROM contact WHERE state = 'projection' AND identity_key = ? ORDER BY record_id",
+            (person_id,),
+        )
+        return [node.handle for node in self._nodes(row["record_id"] for row in rows).values()]
+
+    def _decisions(self, rows: Sequence[Row]) -> list[Decision]:
         nodes = self._nodes({one for row in rows for one in (row["a"], row["b"]) if one is not None})
         return [
             Decision(

@@ -57,7 +57,7 @@ class Memory:
         self.by_ident: WeakValueDictionary[Ident, Node] = WeakValueDictionary()
         self.pieces: WeakValueDictionary[EvidenceKey, Piece] = WeakValueDictionary()
         self.next_handle_id: int | None = None
-        self.has_decisions = self.has_cuts = False
+        self.has_decisions = self.has_cuts = self.has_tombstones = False
 
     def forget(self) -> None:
         """Start with nothing: another process wrote, or a transaction failed after it changed what is here."""

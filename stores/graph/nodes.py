@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from mappings.ids import handle_key
 from mappings.records import Contact, Handle
@@ -92,16 +92,32 @@ class Touched:
 
 
 class NewChange(NamedTuple):
-    """A merge or split to be logged; handles by their ids."""
+    """A merge, split or erasure to be logged; handles by their ids."""
 
     change: str
     from_person_ids: list[str]
-    into_person_id: str
+    into_person_id: str | None
     handle_ids: list[int]
     why: str
 
 
-def ident_of(handle: Handle) -> Ident:
+class AnyHandle(Protocol):
+    """A handle in whatever form it was read."""
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+
+    @property
+    def scope(self) -> str | None:
+        """Where it is unique."""
+
+    @property
+    def value(self) -> str:
+        """The address."""
+
+
+def ident_of(handle: AnyHandle) -> Ident:
     """The handle as a tuple."""
     return (handle.kind, handle.scope, handle.value)
 

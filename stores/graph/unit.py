@@ -65,6 +65,21 @@ class Unit:
         self._renewed: dict[str, int] = {}
         self._open()
 
+    def opened(self) -> tuple[Database, Codec]:
+        """The store of this transaction and the codec of its values, for what `stores.graph` does beside this class."""
+        self.flush()
+        return self._database, self._codec
+
+    @property
+    def has_tombstones(self) -> bool:
+        """Whether anything was ever erased."""
+        return self._memory.has_tombstones
+
+    def forget_what_was_read(self) -> None:
+        """Read everything again: rows were deleted beside this class."""
+        self._memory.forget()
+        self._held.clear()
+
     # Handles and evidence
 
     def remembered(self, key: tuple[Any, ...]) -> Seen | None:
@@ -75,7 +90,7 @@ class Unit:
         """Keep what was found for one combination of handles."""
         self._memory.seen.put(key, seen)
 
-    def handles(self, wanted: Mapping[Ident, Handle], link_of: Callable[[Handle], str]) -> dict[Ident, Node]:
+    def handles(self, wanted: Iterable[Ident], link_of: Callable[[Handle], str]) -> dict[Ident, Node]:
         """The stored handle of each; those not known yet are added, and `link_of` says what they may do."""
         found: dict[Ident, Node] = {}
         missing: dict[str, Ident] = {}
@@ -92,7 +107,7 @@ class Unit:
                 found[ident] = self._node(row, ident)
         for fingerprint in sorted(missing):
             kind, scope, value = ident = missing[fingerprint]
-            handle = wanted[ident]
+            handle = Handle(kind=kind, scope=scope, value=value)
             node = Node(
                 self._new_handle_id(), kind, scope, link_of(handle), None, self._codec.encrypt(value.encode()),
                 self._codec, fingerprint, fresh=True, said={}, known=handle,
@@ -268,6 +283,9 @@ class Unit:
             pair = ordered(_at(a, last_at, cuts), _at(b, last_at, cuts))
             if not wanted.isdisjoint(pair):
                 edges.add(Edge(*pair, method, strength, first_at))
+            if a == b:  # seen alone, it was somebody's before each cut too
+                owners = [old_id for since, old_id in cuts.get(a, ()) if first_at < since <= last_at]
+                edges.update(Edge(one, one, method, strength, first_at) for one in owners if one in wanted)
         return edges
 
     def history(self, handle_ids: Iterable[int]) -> list[tuple[Edge, int]]:
@@ -392,12 +410,12 @@ class Unit:
             return
         first, now = self._next_sequences(len(changes)), time_text(datetime.now(UTC))
         self._database.execute_many(
-            "INSERT INTO person_change (sequence, change, from_ids, into_id, handle_ids, why, changed_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO person_change (sequence, change, from_ids, into_id, handle_ids, why, changed_at, spans)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     first + index, change.change, json.dumps(change.from_person_ids), change.into_person_id,
-                    json.dumps(change.handle_ids), change.why, now,
+                    json.dumps(change.handle_ids), change.why, now, self._spans(change.handle_ids),
                 )
                 for index, change in enumerate(changes)
             ],
@@ -514,7 +532,7 @@ class Unit:
             self._move_anchors(known[since], node.handle_id)
         for since in sorted(wanted - known.keys()):
             former = former_handle(node.handle, time_text(moment_of(since)))
-            old_id = self.handles({ident_of(former): former}, lambda _: "links")[ident_of(former)].handle_id
+            old_id = self.handles([ident_of(former)], lambda _: "links")[ident_of(former)].handle_id
             self.flush()
             self._database.execute(
                 "INSERT INTO cut (handle_id, since, old_id) VALUES (?, ?, ?)", (node.handle_id, since, old_id)
@@ -523,7 +541,28 @@ class Unit:
                 self._move_anchors(node.handle_id, old_id)
             touched.add(old_id)
             self._memory.has_cuts = True
+        if known.keys() != wanted:
+            self._database.execute(
+                "INSERT INTO counter (name, value) VALUES ('cuts', 1)"
+                " ON CONFLICT (name) DO UPDATE SET value = counter.value + 1"
+            )
         return touched
+
+    @property
+    def has_cuts(self) -> bool:
+        """Whether any handle ever changed hands."""
+        return self._memory.has_cuts
+
+    def as_they_were(self, heads: Sequence[tuple[Node | None, int | None]]) -> list[Node | None]:
+        """Each handle as it was at its moment: itself, or that of a former owner."""
+        cuts = self.cuts({head.handle_id for head, _ in heads if head is not None})
+        then = {
+            place: _at(head.handle_id, moment, cuts)
+            for place, (head, moment) in enumerate(heads)
+            if head is not None and moment is not None and head.handle_id in cuts
+        }
+        nodes = self.nodes(then.values())
+        return [nodes[then[place]] if place in then else head for place, (head, _) in enumerate(heads)]
 
     def with_cuts(self, handle_ids: Iterable[int]) -> set[int]:
         """Those of the handles that changed hands or are the past of such a one, and all that each has been."""
@@ -537,6 +576,22 @@ class Unit:
         )
         return {handle_id for row in rows for handle_id in tuple(row)}
 
+    def _spans(self, handle_ids: Iterable[int]) -> str | None:
+        """Of the handles that changed hands: [handle as seen, since, until] as JSON; ``None`` when none did."""
+        if not self._memory.has_cuts:
+            return None
+        asked = set(handle_ids)
+        spans: list[tuple[int, int | None, int | None]] = []
+        for handle_id, cuts in sorted(self.cuts(self.with_cuts(asked)).items()):
+            since: int | None = None
+            for until, old_id in cuts:
+                if old_id in asked:
+                    spans.append((handle_id, since, until))
+                since = until
+            if handle_id in asked:
+                spans.append((handle_id, since, None))
+        return json.dumps(spans) if spans else None
+
     def _move_anchors(self, old_id: int, new_id: int) -> None:
         self._database.execute("UPDATE person SET anchor_id = ? WHERE anchor_id = ?", (new_id, old_id))
 
@@ -545,7 +600,7 @@ class Unit:
         row = self._database.query("UPDATE counter SET value = value + 1 WHERE name = 'generation' RETURNING value")[0]
         if row["value"] != memory.generation + 1:
             memory.forget()
-            for name in ("decision", "cut"):
+            for name in ("decision", "cut", "tombstone"):
                 found = self._database.query_one(f"SELECT 1 FROM {name} LIMIT 1")  # noqa: S608 (our names)
                 setattr(memory, f"has_{name}s", found is not None)
         memory.generation = row["value"]

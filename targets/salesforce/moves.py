@@ -53,13 +53,14 @@ class Moves:
         """
         if self._ledger.carried_out(change.sequence):
             return
+        counts: dict[str, int] | None = None
         if change.change == "merge":
             self._merge(change)
         elif change.change == "split":
             self._split(change)
         else:
-            self._erase(change)
-        self._ledger.mark_carried_out(change.sequence)
+            counts = self._erase(change)
+        self._ledger.mark_carried_out(change.sequence, counts)
         self._count(f"persons {change.change} carried out", 1)
 
     def _merge(self, change: PersonChange) -> None:
@@ -124,28 +125,39 @@ class Moves:
             for person_id in change.from_person_ids
             if person_id != into
             for record in self._ledger.messages_of_person(
-                person_id, handles=change.handles, conversation_keys=change.conversation_keys
+                person_id, handles=change.handles, conversation_keys=change.conversation_keys, spans=change.spans
             )
         ]
         if records:
             self._timeline.move(records, self._contact_of(into, change.handles), into)
 
-    def _erase(self, change: PersonChange) -> None:
-        """What we wrote goes; a contact that we made goes for good. One that people made is theirs to delete."""
+    def _erase(self, change: PersonChange) -> dict[str, int]:
+        """What we wrote goes; a contact that we made goes for good. One that people made is theirs to delete.
+
+        What was removed is the receipt of the erasure; see `targets.base`.
+        """
+        counts = {"records": 0, "contacts deleted": 0, "contacts cleared": 0}
         for person_id in change.from_person_ids:
-            self._timeline.erase(self._ledger.messages_of_person(person_id))
+            records = self._ledger.messages_of_person(person_id)
+            self._timeline.erase(records)
+            counts["records"] += len(records)
             contact = self._ledger.contact(person_id)
-            if contact is None or contact.record_id is None:
+            if contact is None:
                 continue
-            alone = len(self._ledger.contacts_of_record(contact.record_id)) == 1
-            if contact.projection and alone:
-                failed = self._api.delete([contact.record_id])
-                if failed:
-                    raise next(iter(failed.values())).error
-                self._api.empty_bin([contact.record_id])
-            else:
-                self._contacts.retire(contact, keep_record=True)
+            if contact.record_id is not None:
+                alone = len(self._ledger.contacts_of_record(contact.record_id)) == 1
+                if contact.projection and alone:
+                    failed = self._api.delete([contact.record_id])
+                    if failed:
+                        raise next(iter(failed.values())).error
+                    self._api.empty_bin([contact.record_id])
+                    counts["contacts deleted"] += 1
+                else:
+                    self._contacts.retire(contact, keep_record=True)
+                    counts["contacts cleared"] += 1
+                self._ledger.forget_record(contact.record_id)
             self._ledger.forget_contact(person_id)
+        return counts
 
     def _contact_of(self, person_id: str, handles: Sequence[Handle]) -> str:
         """The contact of a person, made if there is none."""

@@ -55,7 +55,7 @@ def test_blocked_values_and_patterns_do_not_link(tmp_path: Path) -> None:
 def test_the_packaged_caps_are_those_documented() -> None:
     rules = load_rules()
     ids = ("whatsapp_user", "messenger_psid", "instagram_igsid", "telegram_user", "line_user", "viber_user", "x_user")
-    others = {"slack_user": 10, "hubspot_contact": 1, "salesforce_contact": 1}
+    others = {"slack_user": 10, "hubspot_contact": 1, "salesforce_contact": 1, "tryton_contact": 1}
     assert rules.of("phone").caps == {**dict.fromkeys(ids, 2), **others, "email": 2, "whatsapp_user": 1}
     assert rules.of("phone").recycled == {"whatsapp_user": 90}
     assert rules.of("email").caps == {**dict.fromkeys(ids, 3), **others, "phone": 3}

@@ -23,8 +23,8 @@ from stores.graph import Graph
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PORTAL = "1001"
 TABLES = (
-    "decision", "cut", "observation", "person_change", "conflict", "person", "contact_merge", "contact_evidence",
-    "contact", "evidence", "handle", "setting",
+    "review", "decision", "cut", "observation", "person_change", "conflict", "person", "contact_merge",
+    "contact_evidence", "contact", "evidence", "handle", "setting",
 )  # fmt: skip
 TIGHT_RULES: Rules = Rules.model_validate(
     {**load_rules().model_dump(), "max_handles_per_person": 6, "max_handles_per_record": 5}
@@ -211,7 +211,7 @@ class Said(NamedTuple):
 
 
 @st.composite
-def _said(draw: st.DrawFn) -> Said:
+def decisions(draw: st.DrawFn) -> Said:
     kind: DecisionKind = draw(
         st.sampled_from(["same", "same", "different", "different", "shared", "private", "recycled"])
     )
@@ -245,12 +245,12 @@ class World(NamedTuple):
 
 
 @st.composite
-def worlds(draw: st.DrawFn, most: int = 25, *, decisions: bool = True) -> World:
+def worlds(draw: st.DrawFn, most: int = 25, *, with_decisions: bool = True) -> World:
     mixed = st.one_of(_messages(), _messages(), _evidence(), _contacts(), _contacts())
     kind = draw(st.sampled_from([mixed, _contested(), _RECYCLED, _COMING_BACK, _TUG_OF_EVIDENCE, _TUG_OF_CONTACTS]))
     records: list[Record] = list(draw(st.lists(kind, min_size=3, max_size=most)))
     repeated = draw(st.lists(st.sampled_from(records), max_size=5))
-    said = draw(st.lists(_said(), max_size=4)) if decisions else []
+    said = draw(st.lists(decisions(), max_size=4)) if with_decisions else []
     return World(
         draw(st.permutations([*records, *repeated, *said])),
         draw(st.sampled_from([1, 3, 1000])),
@@ -332,6 +332,7 @@ class Fact(NamedTuple):
     moment: datetime
     renames: bool
     of_contact: bool = False
+    alone: bool = False
 
 
 def expected(
@@ -354,11 +355,16 @@ def expected(
         facts.extend(
             Fact(frozenset({handle.key}), method, rank, moment, renames=False, of_contact=crm) for handle in group
         )
+        pairs = [
+            (a, b) for a, b in combinations(group, 2) if not (of_message and (a.kind, a.scope) == (b.kind, b.scope))
+        ]
         if len(group) > rules.max_handles_per_record:
-            return
-        for a, b in combinations(group, 2):
-            if not (of_message and a.kind == b.kind and a.scope == b.scope):
-                facts.append(Fact(frozenset({a.key, b.key}), method, rank, moment, same, crm))
+            pairs = []
+        facts.extend(Fact(frozenset({a.key, b.key}), method, rank, moment, same, crm) for a, b in pairs)
+        facts.extend(
+            Fact(frozenset({one.key}), method, rank, moment, renames=False, of_contact=crm, alone=True)
+            for one in group if not any(one in pair for pair in pairs)
+        )  # fmt: skip
 
     versions: dict[str, list[Contact]] = {}
     for record in records:
@@ -447,7 +453,26 @@ def expected(
             pair.add(key)
         return fact._replace(pair=frozenset(pair))
 
-    facts = [at_the_time(fact) for fact in facts]
+    def while_it_was_theirs(fact: Fact) -> list[Fact]:
+        """Of a handle that was seen alone: once more for each owner who had it meanwhile."""
+        if not fact.alone or fact.of_contact:
+            return []
+        (key,) = fact.pair
+        same = (fact.pair, fact.method, fact.rank, True)
+        of = [one for one in facts if (one.pair, one.method, one.rank, one.alone) == same]
+        first, last = min(one.moment for one in of), max(one.moment for one in of)
+        owners = []
+        for since in cuts.get(key, ()):
+            if first < since <= last:
+                text = since.isoformat(timespec="microseconds").replace("+00:00", "Z")
+                former = Handle(kind="former_phone", scope=f"until {text}", value=handles[key].value)
+                handles[former.key] = former
+                owners.append(fact._replace(pair=frozenset({former.key})))
+        return owners
+
+    facts = [
+        *(at_the_time(fact) for fact in facts), *(one for fact in facts for one in while_it_was_theirs(fact))
+    ]  # fmt: skip
     alive = {key for fact in facts for key in fact.pair} | {key for pair in by_people["same"] for key in pair}
     handles = {key: handle for key, handle in handles.items() if key in alive}
 

@@ -137,6 +137,8 @@ class PlainGraph:
         self.log: list[PersonChange] = []
         self.changed: dict[str, int] = {}
         self.sequence = 0
+        self.cut: list[tuple[Handle, datetime]] = []
+        self.tombstones = self
 
     def assign(self, person_id: str, *handles: Handle, name: str | None = None) -> None:
         touched = {person_id, *(self.owners[handle] for handle in handles if handle in self.owners)}
@@ -207,6 +209,15 @@ class PlainGraph:
 
     def last_sequence(self) -> int:
         return self.sequence
+
+    def without_erased(self, records: Any) -> list[Any]:
+        return list(records)
+
+    def cut_version(self) -> int:
+        return len(self.cut)
+
+    def cuts(self) -> list[tuple[Handle, datetime]]:
+        return self.cut
 
 
 ARGUMENTS = {

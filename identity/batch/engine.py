@@ -1,0 +1,41 @@
+"""What a batch engine can do: tables made by SQL, connected components, and rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+WHOLE, TEXT = pa.int64(), pa.string()
+
+
+class Engine(Protocol):
+    """The function of `identity.batch.steps` is written once, in the SQL that DuckDB and Spark share."""
+
+    def read(self, folder: Path, names: Iterable[str]) -> None:
+        """Make a table of each file ``<name>.parquet`` in `folder`."""
+
+    def upload(self, name: str, schema: pa.Schema, rows: Iterable[Sequence[Any]]) -> None:
+        """Make a table of `rows`, which are not all in memory at once."""
+
+    def create(self, name: str, sql: str) -> None:
+        """Make a table of the result of a query."""
+
+    def connect(self, name: str, sql: str) -> None:
+        """Make the table (id, label) of the ends of the pairs (a, b) of a query; label: the smallest id connected."""
+
+    def map_groups(
+        self, name: str, schema: pa.Schema, sql: str, group: Callable[[list[tuple[Any, ...]]], list[tuple[Any, ...]]]
+    ) -> None:
+        """Make a table of what `group` answers for the rows of each value of the first column of `sql`."""
+
+    def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, read as they are asked for."""
+
+    def drop(self, *names: str) -> None:
+        """Forget tables that nobody asks for any more."""
+
+    def close(self) -> None:
+        """Give everything back."""

@@ -1,0 +1,396 @@
+"""Who is who in everything that is stored, as SQL: the same function as `identity.resolver`, over whole tables.
+
+The text is the part of SQL that DuckDB and Spark share. What only few components need (a rule is broken, ties are
+broken by the handles' text) goes through `identity.partition`, the same code as in the stream.
+
+Tables that it starts from: those of `stores.graph.bulk.TABLES`. Tables that it makes, in this order:
+
+=============  ======================================================================================
+node           each handle with its space (kind and scope, as a number) and whether its value may link
+pair           all evidence that links, with both spaces
+cut_now        when handles changed hands
+pair_now       the evidence, told of the handle as it was at the time
+off            handles that link nothing: by their value, or because several people share them
+live           the links
+comp           the raw components of handles that have links
+member         the person of every living handle, as a number: the smallest handle in it
+refused        links that a rule refused
+=============  ======================================================================================
+"""
+
+# Names of tables and numbers are put into the SQL, never a value from outside.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, cast
+
+import pyarrow as pa
+
+from identity.batch.engine import TEXT, WHOLE, Engine
+from identity.partition import DECIDED, SAME_ID_METHODS, Link, persons_of_component
+from identity.rules import Rules
+from stores.codec import Codec
+from stores.graph import FORMER, Node
+
+_DAY = 86_400_000_000
+_SAME_ID = ", ".join(f"'{method}'" for method in sorted(SAME_ID_METHODS))
+_RANK = f"CASE WHEN e.method IN ({_SAME_ID}) THEN 0 ELSE s.rank END"
+
+
+def upload_rules(engine: Engine, rules: Rules) -> None:
+    """The rules as tables: ``strength``, ``kind_rule``, ``cap`` and ``recycled``, by kinds that handles have."""
+    kinds = sorted(kind for (kind,) in engine.rows("SELECT DISTINCT kind FROM handle"))
+    kinds += [FORMER + kind for kind in kinds if FORMER + kind not in kinds]
+    engine.upload(
+        "strength",
+        pa.schema([("strength", TEXT), ("rank", WHOLE)]),
+        ((strength, index + 1) for index, strength in enumerate(rules.linking_strengths)),
+    )
+    engine.upload(
+        "kind_rule",
+        pa.schema([("kind", TEXT), ("anchor_rank", WHOLE), ("most", WHOLE)]),
+        (
+            (kind, rules.of(kind).anchor_rank, rules.of(kind).max_per_person if kind in rules.limited_kinds else None)
+            for kind in kinds
+        ),
+    )
+    engine.upload(
+        "cap",
+        pa.schema([("kind", TEXT), ("other", TEXT), ("most", WHOLE)]),
+        ((kind, other, most) for kind in kinds for other, most in rules.of(kind).caps.items()),
+    )
+    engine.upload(
+        "recycled",
+        pa.schema([("kind", TEXT), ("other", TEXT), ("idle", WHOLE)]),
+        (
+            (kind, other, days * _DAY)
+            for kind in kinds
+            if not kind.startswith(FORMER)
+            for other, days in rules.of(kind).recycled.items()
+        ),
+    )
+
+
+def find_nodes_and_pairs(engine: Engine) -> None:
+    """``node`` and ``pair``, of handles as they are named today; reads ``judged`` (id, link)."""
+    engine.create(
+        "space",
+        "SELECT d.kind, d.scope, ROW_NUMBER() OVER (ORDER BY d.kind, d.scope) AS space, k.anchor_rank, k.most"
+        " FROM (SELECT DISTINCT kind, scope FROM handle) d JOIN kind_rule k ON k.kind = d.kind",
+    )
+    engine.create(
+        "node",
+        "SELECT h.id, s.space, COALESCE(j.link, h.link) IN ('links', 'shared') AS may"
+        " FROM handle h JOIN space s ON s.kind = h.kind AND s.scope = h.scope LEFT JOIN judged j ON j.id = h.id",
+    )
+    engine.create(
+        "pair",
+        "SELECT p.a, p.b, p.rank, p.first_at, p.last_at, p.of_contact, x.space AS space_a, y.space AS space_b,"
+        " x.may AS may_a, y.may AS may_b FROM ("
+        f" SELECT e.a, e.b, {_RANK} AS rank, e.first_at, e.last_at, FALSE AS of_contact"
+        "  FROM evidence e JOIN strength s ON s.strength = e.strength"
+        f" UNION ALL SELECT e.a, e.b, {_RANK} AS rank, e.first_at, e.first_at AS last_at, TRUE AS of_contact"
+        "  FROM contact_evidence e JOIN strength s ON s.strength = 'crm'"
+        " ) p JOIN node x ON x.id = p.a JOIN node y ON y.id = p.b",
+    )
+
+
+def find_changes_of_hands(engine: Engine) -> None:
+    """``cut_wanted`` (handle_id, since): see `identity.partition.changes_of_hands`, and what people said."""
+    engine.create(
+        "owner_rule",
+        "SELECT h.space, o.space AS other_space, r.idle FROM recycled r"
+        " JOIN space h ON h.kind = r.kind JOIN space o ON o.kind = r.other",
+    )
+    seen = (
+        "SELECT p.{0} AS handle_id, p.{1} AS other_id, r.other_space AS space, r.idle, p.first_at, p.last_at"
+        " FROM pair p JOIN owner_rule r ON r.space = p.space_{0} AND r.other_space = p.space_{1}"
+        " WHERE p.may_{0} AND p.a <> p.b AND NOT p.of_contact"
+    )
+    engine.create(
+        "owner",
+        "SELECT handle_id, other_id, space, idle, MIN(first_at) AS first_at, MAX(last_at) AS last_at"
+        f" FROM ({seen.format('a', 'b')} UNION ALL {seen.format('b', 'a')}) o"
+        " GROUP BY handle_id, other_id, space, idle",
+    )
+    engine.create(
+        "suspect",
+        "SELECT handle_id, space FROM owner GROUP BY handle_id, space"
+        " HAVING COUNT(*) > 1 AND MAX(first_at) - MIN(last_at) >= MIN(idle)",
+    )
+    engine.create(
+        "suspect_owner",
+        "SELECT o.*, ROW_NUMBER() OVER (ORDER BY o.handle_id, o.other_id) AS number FROM owner o"
+        " JOIN suspect s ON s.handle_id = o.handle_id AND s.space = o.space",
+    )
+    engine.connect(
+        "owner_name",
+        "SELECT x.number AS a, y.number AS b FROM suspect_owner x"
+        " JOIN (SELECT a, b FROM pair WHERE rank = 0 AND a <> b AND NOT of_contact) p ON p.a = x.other_id"
+        " JOIN suspect_owner y ON y.handle_id = x.handle_id AND y.space = x.space AND y.other_id = p.b",
+    )
+    engine.create(
+        "cut_wanted",
+        "SELECT handle_id, first_at AS since FROM ("
+        " SELECT handle_id, first_at, idle, first_at - MAX(last_at) OVER (PARTITION BY handle_id, space"
+        "  ORDER BY first_at, last_at ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS idle_for"
+        " FROM (SELECT o.handle_id, o.space, o.idle, MIN(o.first_at) AS first_at, MAX(o.last_at) AS last_at"
+        "  FROM suspect_owner o LEFT JOIN owner_name n ON n.id = o.number"
+        "  GROUP BY o.handle_id, o.space, o.idle, COALESCE(n.label, o.number)) span"
+        ") spans WHERE idle_for >= idle"
+        " UNION SELECT d.a, d.since FROM decision d JOIN node n ON n.id = d.a AND n.may"
+        " JOIN space s ON s.space = n.space"
+        f" WHERE d.kind = 'recycled' AND d.since <> -1 AND SUBSTRING(s.kind, 1, {len(FORMER)}) <> '{FORMER}'",
+    )
+    engine.create(
+        "cut_gone",
+        "SELECT c.handle_id, c.since, c.old_id FROM cut c LEFT JOIN cut_wanted w"
+        " ON w.handle_id = c.handle_id AND w.since = c.since WHERE w.handle_id IS NULL",
+    )
+    engine.create(
+        "cut_missing",
+        "SELECT w.handle_id, w.since FROM cut_wanted w LEFT JOIN cut c"
+        " ON c.handle_id = w.handle_id AND c.since = w.since WHERE c.handle_id IS NULL",
+    )
+    engine.drop("owner", "suspect", "suspect_owner", "owner_name", "owner_rule")
+
+
+def tell_of_former_handles(engine: Engine, former: Sequence[Node]) -> None:
+    """``handle_now``, ``node_now`` and ``pair_now``.
+
+    Reads ``cut_new`` (handle_id, since, old_id); `former` are the handles in it that the graph does not have yet.
+    """
+    engine.upload(
+        "former",
+        pa.schema([("id", WHOLE), ("kind", TEXT), ("scope", TEXT), ("link", TEXT), ("person_id", TEXT)]),
+        ((node.handle_id, node.kind, node.scope or "", "links", "") for node in former),
+    )
+    engine.create(
+        "cut_now",
+        "SELECT handle_id, since, old_id, COALESCE(LAG(since) OVER (PARTITION BY handle_id ORDER BY since),"
+        " -9223372036854775807) AS after_at FROM ("
+        " SELECT c.handle_id, c.since, c.old_id FROM cut c"
+        "  JOIN cut_wanted w ON w.handle_id = c.handle_id AND w.since = c.since"
+        " UNION ALL SELECT handle_id, since, old_id FROM cut_new) c",
+    )
+    # Of former kinds no rule asks for the scope, save a cap for a former kind: they get numbers after all others.
+    engine.create(
+        "space_now",
+        "SELECT kind, scope, space, anchor_rank, most FROM space UNION ALL"
+        " SELECT d.kind, d.scope, ROW_NUMBER() OVER (ORDER BY d.kind, d.scope) + (SELECT COUNT(*) FROM space),"
+        " k.anchor_rank, k.most FROM (SELECT DISTINCT f.kind, f.scope FROM former f LEFT JOIN space s"
+        "  ON s.kind = f.kind AND s.scope = f.scope WHERE s.kind IS NULL) d JOIN kind_rule k ON k.kind = d.kind",
+    )
+    if not any(True for _ in engine.rows("SELECT handle_id FROM cut_now LIMIT 1")):
+        engine.create("node_now", "SELECT id, space, may FROM node")
+        engine.create("pair_now", "SELECT a, b, rank, first_at, space_a, space_b, may_a, may_b FROM pair")
+        engine.drop("node", "pair")
+        return
+    engine.create(
+        "node_now",
+        "SELECT id, space, may FROM node UNION ALL SELECT f.id, s.space, TRUE AS may FROM former f"
+        " JOIN space_now s ON s.kind = f.kind AND s.scope = f.scope",
+    )
+    engine.create(
+        "pair_now",
+        "SELECT a, b, rank, first_at, space_a, space_b, may_a, may_b FROM pair p"
+        " WHERE NOT EXISTS (SELECT 1 FROM cut_now c WHERE c.handle_id = p.a)"
+        " AND NOT EXISTS (SELECT 1 FROM cut_now c WHERE c.handle_id = p.b)"
+        " UNION ALL SELECT q.a, q.b, q.rank, q.first_at, x.space, y.space, x.may, y.may FROM ("
+        "  SELECT LEAST(COALESCE(c.old_id, p.a), COALESCE(d.old_id, p.b)) AS a,"
+        "   GREATEST(COALESCE(c.old_id, p.a), COALESCE(d.old_id, p.b)) AS b, p.rank, p.first_at"
+        "  FROM (SELECT * FROM pair p WHERE EXISTS (SELECT 1 FROM cut_now c WHERE c.handle_id = p.a)"
+        "   OR EXISTS (SELECT 1 FROM cut_now c WHERE c.handle_id = p.b)) p"
+        "  LEFT JOIN cut_now c ON c.handle_id = p.a AND p.last_at >= c.after_at AND p.last_at < c.since"
+        "  LEFT JOIN cut_now d ON d.handle_id = p.b AND p.last_at >= d.after_at AND p.last_at < d.since"
+        " ) q JOIN node_now x ON x.id = q.a JOIN node_now y ON y.id = q.b"
+        # Seen alone, a handle was somebody's before each change of hands too.
+        " UNION ALL SELECT c.old_id, c.old_id, p.rank, p.first_at, x.space, x.space, x.may, x.may FROM pair p"
+        " JOIN cut_now c ON c.handle_id = p.a AND p.first_at < c.since AND c.since <= p.last_at"
+        " JOIN node_now x ON x.id = c.old_id WHERE p.a = p.b",
+    )
+    engine.drop("node", "pair")
+
+
+def find_shared(engine: Engine) -> None:
+    """``crowded`` (handle_id, neighbours): over a cap; ``shared`` (id); ``off`` (id)."""
+    engine.create(
+        "cap_by_space",
+        "SELECT h.space, o.space AS other_space, c.most FROM cap c"
+        " JOIN space_now h ON h.kind = c.kind JOIN space_now o ON o.kind = c.other",
+    )
+    near = (
+        "SELECT p.{0} AS handle_id, p.{1} AS other_id, c.other_space AS space, c.most FROM pair_now p"
+        " JOIN cap_by_space c ON c.space = p.space_{0} AND c.other_space = p.space_{1}"
+        " WHERE p.may_a AND p.may_b AND p.a <> p.b"
+    )
+    both = f"{near.format('a', 'b')} UNION ALL {near.format('b', 'a')}"
+    # Pieces of evidence are at least as many as neighbours: only those over the cap need to be counted well.
+    engine.create(
+        "maybe_crowded",
+        f"SELECT handle_id, space FROM ({both}) n GROUP BY handle_id, space HAVING COUNT(*) > MIN(most)",
+    )
+    engine.create(
+        "neighbour",
+        "SELECT n.*, ROW_NUMBER() OVER (ORDER BY n.handle_id, n.other_id) AS number FROM ("
+        f" SELECT DISTINCT n.handle_id, n.other_id, n.space, n.most FROM ({both}) n"
+        "  JOIN maybe_crowded m ON m.handle_id = n.handle_id AND m.space = n.space) n",
+    )
+    engine.connect(
+        "neighbour_name",
+        "SELECT x.number AS a, y.number AS b FROM neighbour x"
+        " JOIN (SELECT a, b FROM pair_now WHERE rank = 0 AND a <> b) p ON p.a = x.other_id"
+        " JOIN neighbour y ON y.handle_id = x.handle_id AND y.space = x.space AND y.other_id = p.b",
+    )
+    engine.create(
+        "crowded",
+        "SELECT handle_id, MAX(neighbours) AS neighbours FROM ("
+        " SELECT n.handle_id, n.space, COUNT(DISTINCT COALESCE(m.label, n.number)) AS neighbours, MIN(n.most) AS most"
+        " FROM neighbour n LEFT JOIN neighbour_name m ON m.id = n.number GROUP BY n.handle_id, n.space) c"
+        " WHERE neighbours > most GROUP BY handle_id",
+    )
+    engine.create(
+        "told",
+        "SELECT a AS handle_id, MAX(kind) AS kind FROM decision WHERE kind IN ('shared', 'private') GROUP BY a",
+    )
+    engine.create(
+        "shared",
+        "SELECT c.handle_id AS id FROM crowded c LEFT JOIN told t ON t.handle_id = c.handle_id"
+        " WHERE t.handle_id IS NULL"
+        " UNION SELECT t.handle_id FROM told t JOIN node_now n ON n.id = t.handle_id AND n.may"
+        " WHERE t.kind = 'shared'",
+    )
+    engine.create("off", "SELECT id FROM shared UNION ALL SELECT id FROM node_now WHERE NOT may")
+    engine.drop("maybe_crowded", "neighbour", "neighbour_name", "cap_by_space")
+
+
+def find_components(engine: Engine, rules: Rules) -> None:
+    """``live``, ``comp`` (id, component), ``broken`` (component) and ``alone`` (id)."""
+    engine.create(
+        "same",
+        "SELECT DISTINCT LEAST(a, b) AS a, GREATEST(a, b) AS b FROM decision WHERE kind = 'same'",
+    )
+    free = (
+        "p.may_a AND p.may_b AND p.a <> p.b AND NOT EXISTS (SELECT 1 FROM shared s WHERE s.id = p.a)"
+        " AND NOT EXISTS (SELECT 1 FROM shared s WHERE s.id = p.b)"
+    )
+    engine.create("live", f"SELECT p.a, p.b, p.rank, p.first_at, p.space_a, p.space_b FROM pair_now p WHERE {free}")
+    engine.connect("comp", "SELECT a, b FROM live UNION ALL SELECT a, b FROM same")
+    engine.create(
+        "alone",
+        "SELECT DISTINCT x.id FROM ("
+        " SELECT a AS id FROM pair_now p WHERE {bound} UNION ALL SELECT b FROM pair_now p WHERE {bound}) x"
+        " WHERE NOT EXISTS (SELECT 1 FROM comp c WHERE c.id = x.id)".replace(
+            "{bound}",
+            "NOT p.may_a OR NOT p.may_b OR p.a = p.b OR EXISTS (SELECT 1 FROM shared s WHERE s.id = p.a)"
+            " OR EXISTS (SELECT 1 FROM shared s WHERE s.id = p.b)",
+        ),
+    )
+    engine.drop("pair_now")
+    engine.create("limited", "SELECT space, most FROM space_now WHERE most IS NOT NULL")
+    engine.connect(
+        "one_id",
+        "SELECT l.a, l.b FROM live l JOIN limited m ON m.space = l.space_a WHERE l.rank = 0 AND l.space_a = l.space_b"
+        " UNION ALL SELECT a, b FROM same",
+    )
+    engine.create(
+        "broken",
+        f"SELECT label AS component FROM comp GROUP BY label HAVING COUNT(*) > {rules.max_handles_per_person}"
+        " UNION SELECT component FROM (SELECT c.label AS component, n.space,"
+        "  COUNT(DISTINCT COALESCE(o.label, n.id)) AS ids, MIN(m.most) AS most FROM limited m"
+        "  JOIN node_now n ON n.space = m.space JOIN comp c ON c.id = n.id LEFT JOIN one_id o ON o.id = n.id"
+        "  GROUP BY c.label, n.space) x WHERE ids > most"
+        " UNION SELECT x.label FROM decision d JOIN comp x ON x.id = d.a JOIN comp y ON y.id = d.b"
+        " WHERE d.kind = 'different' AND x.label = y.label",
+    )
+    engine.drop("one_id", "limited")
+
+
+def divide_broken(engine: Engine, rules: Rules, places: Callable[[Iterable[int]], Mapping[int, int]]) -> None:
+    """``split`` (id, cluster) and ``refused`` (a, b, reason), of the components that break a rule; ``member``.
+
+    Args:
+        engine: holds the tables.
+        rules: as the stream follows them.
+        places: of these handles, which comes first by its text: numbers instead of texts, so that no text leaves us.
+    """
+    handle_ids = (row[0] for row in engine.rows("SELECT c.id FROM comp c JOIN broken b ON b.component = c.label"))
+    engine.upload("place", pa.schema([("id", WHOLE), ("place", WHOLE)]), places(handle_ids).items())
+    # What makes up a broken component, one row each: a handle, a link, or two handles that are not to be together.
+    engine.create(
+        "piece",
+        "SELECT c.label AS component, 'handle' AS what, c.id AS a, p.place AS b, 0 AS rank, 0 AS first_at,"
+        "  s.kind, s.scope FROM comp c JOIN broken x ON x.component = c.label JOIN place p ON p.id = c.id"
+        "  JOIN node_now n ON n.id = c.id JOIN space_now s ON s.space = n.space"
+        " UNION ALL SELECT c.label, 'link', l.a, l.b, l.rank, l.first_at, '', ''"
+        "  FROM live l JOIN comp c ON c.id = l.a JOIN broken x ON x.component = c.label"
+        f" UNION ALL SELECT c.label, 'link', m.a, m.b, {DECIDED}, 0, '', ''"
+        "  FROM same m JOIN comp c ON c.id = m.a JOIN broken x ON x.component = c.label"
+        " UNION ALL SELECT c.label, 'apart', d.a, d.b, 0, 0, '', '' FROM decision d"
+        "  JOIN comp c ON c.id = d.a JOIN comp o ON o.id = d.b AND o.label = c.label"
+        "  JOIN broken x ON x.component = c.label WHERE d.kind = 'different'",
+    )
+    engine.map_groups(
+        "outcome",
+        pa.schema([("a", WHOLE), ("b", WHOLE), ("reason", TEXT)]),
+        "SELECT component, what, a, b, rank, first_at, kind, scope FROM piece",
+        _Divide(rules),
+    )
+    engine.create("refused", "SELECT a, b, reason FROM outcome WHERE reason <> ''")
+    engine.create(
+        "member",
+        "SELECT c.id, c.label AS cluster FROM comp c"
+        " WHERE NOT EXISTS (SELECT 1 FROM broken b WHERE b.component = c.label)"
+        " UNION ALL SELECT a, b FROM outcome WHERE reason = ''"
+        " UNION ALL SELECT id, id FROM alone",
+    )
+    engine.drop("comp", "live", "alone", "piece", "place", "same")
+
+
+class _Placed(Node):
+    """A handle whose text is not here: a number says where it comes among the others."""
+
+    __slots__ = ("place",)
+
+    place: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.place:020d}"
+
+
+class _Divide:
+    """`persons_of_component` over the rows of one component; an object, as Spark sends it to its workers."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+
+    def __reduce__(self) -> tuple[Callable[[str], _Divide], tuple[str]]:
+        return _divide_by, (self._rules.model_dump_json(),)
+
+    def __call__(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        nodes: dict[int, Node] = {}
+        links: dict[tuple[int, int], Link] = {}
+        apart: set[tuple[int, int]] = set()
+        for _, what, a, b, rank, first_at, kind, scope in rows:
+            if what == "handle":
+                node = _Placed(a, kind, scope or None, "links", None, b"", cast("Codec", None))
+                node.place, nodes[a] = b, node
+            elif what == "link":
+                link = Link(rank, first_at, "", "")
+                links[a, b] = min(links.get((a, b), link), link)
+            else:
+                apart.add((a, b) if a <= b else (b, a))
+        part = persons_of_component(nodes, links, self._rules, apart)
+        return [
+            *((handle_id, min(cluster), "") for cluster in part.clusters for handle_id in cluster),
+            *((*pair, reason) for pair, reason in part.refused.items()),
+        ]
+
+
+@lru_cache(maxsize=1)
+def _divide_by(rules: str) -> _Divide:
+    return _Divide(Rules.model_validate_json(rules))
