@@ -1,4 +1,4 @@
-"""HubSpot's contacts, and the replies that agents queue on them, as canonical records.
+"""HubSpot's contacts, and the replies that agents queue on them or write in the inbox, as canonical records.
 
 Sources: developers.hubspot.com/docs/api-reference/crm-contacts-v3/guide (``propertiesWithHistory``,
 ``hs_additional_emails``, ``hs_merged_object_ids``) and the models of hubspot-api-client 12.0.0, read 2026-11,
@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from mappings import ids
 from mappings.contact_points import clean_name, normalize_email, normalize_phone
-from mappings.errors import MissingFieldError
+from mappings.errors import MissingFieldError, PayloadError
 from mappings.fields import object_of, objects_of, optional_object_of, optional_text_of, text_of
-from mappings.records import AuthorKind, Contact, Handle, Reply
+from mappings.platforms import Platform
+from mappings.records import Attachment, AuthorKind, Contact, Handle, Reply
 from mappings.to_hubspot import (
     PERSON_ID,
     PROJECTION,
@@ -26,9 +27,20 @@ from mappings.to_hubspot import (
     REPLY_TEMPLATE_PARAMETERS,
     REPLY_TEXT,
     datetime_text,
+    inbox_record,
 )
 
 CRM = "hubspot"
+
+PUSHES = Platform(
+    slug=CRM,
+    name="HubSpot",
+    tap="taps.hubspot:TapHubSpot",
+    mapping="mappings.from_hubspot",
+    webhook="taps.webhooks.hubspot",
+    sandbox="sandbox.hubspot:HubSpotApp",
+)
+"""How the receiver finds the webhook of a CRM that pushes."""
 
 CONTACT_FIELDS = (
     "email", "hs_additional_emails", "phone", "mobilephone", "firstname", "lastname", "hubspot_owner_id",
@@ -186,6 +198,106 @@ def replies_from_hubspot(
             )
         )
     return replies
+
+
+# Actors of the inbox by the letter of their id: observed in public code (A- an agent, V- a visitor); any other letter
+# is a program, for a channel gives people more time than bots.
+_AGENT = "A-"
+_CONTACT = "V-"
+_USAGES: Mapping[str, str] = {"AUDIO": "audio", "VOICE_RECORDING": "audio", "IMAGE": "image", "STICKER": "sticker"}
+
+
+def reply_from_hubspot_inbox(event: Mapping[str, Any], *, portal_id: str, received_at: datetime) -> Reply | None:
+    """What an agent wrote in the inbox; ``None`` for an event that is no message of theirs.
+
+    Args:
+        event: ``{"type": "OUTGOING_CHANNEL_MESSAGE_CREATED", "portalId": "8800001", "channelId": "41",
+            "channelIntegrationThreadIds": ["whatsapp:106540352242922:%2B12025550101"], "message": {"id": "9c2",
+            "text": "On its way!", "recipients": [{"actorId": "V-151", ...}], "senders": [...], ...}}``.
+        portal_id: HubSpot account.
+        received_at: when it came, for an event without a time.
+
+    Raises:
+        PayloadError: it is of another account, or names no thread of ours.
+    """
+    where = "HubSpot inbox"
+    if event.get("type") != "OUTGOING_CHANNEL_MESSAGE_CREATED":
+        return None
+    if str(event.get("portalId")) != portal_id:
+        msg = f"{where}: an event of account {event.get('portalId')}, portal_id says {portal_id}"
+        raise PayloadError(msg)
+    message = object_of(event, "message", where)
+    if message.get("direction") == "INCOMING":
+        return None
+    message_id, channel_id = text_of(message, "id", where), str(event.get("channelId") or message.get("channelId"))
+    channel = _channel_of(event, where)
+    recipients, senders = objects_of(message, "recipients", where), objects_of(message, "senders", where)
+    contact_id = next((one for row in recipients if (one := _actor(row, _CONTACT))), None)
+    handles = [Handle(kind="hubspot_contact", scope=portal_id, value=contact_id)] if contact_id else []
+    handles += [handle for row in recipients if (handle := _handle_of(row, where)) is not None]
+    created = optional_text_of(message, "createdAt", where)
+    author = senders[0] if senders else {}
+    actor = str(author.get("actorId") or message.get("createdBy") or "")
+    return Reply(
+        reply_key=ids.reply_key(CRM, portal_id, inbox_record(channel_id), message_id),
+        crm=CRM,
+        account=portal_id,
+        record_id=contact_id or f"thread {message.get('conversationsThreadId')}",
+        handles=handles,
+        channel=channel,
+        text=optional_text_of(message, "text", where) or None,
+        attachments=[_file_of(one, where) for one in objects_of(message, "attachments", where) if _is_file(one)],
+        author_kind="agent" if actor.startswith(_AGENT) else "bot",
+        author_name=clean_name(optional_text_of(author, "name", where)),
+        written_at=moment_from_hubspot(created, f"{where}: createdAt") if created else received_at,
+        raw_ref=f"crm:hubspot/{portal_id}/inbox/{message_id}",
+    )
+
+
+def _channel_of(event: Mapping[str, Any], where: str) -> str:
+    threads = event.get("channelIntegrationThreadIds")
+    for thread in threads if isinstance(threads, list) else []:
+        return ids.parse_conversation_key(str(thread))[0]
+    msg = f"{where}: channelIntegrationThreadIds is missing"
+    raise MissingFieldError(msg)
+
+
+def _actor(row: Mapping[str, Any], prefix: str) -> str | None:
+    actor = row.get("actorId")
+    return actor.removeprefix(prefix) if isinstance(actor, str) and actor.startswith(prefix) else None
+
+
+def _handle_of(row: Mapping[str, Any], where: str) -> Handle | None:
+    """The customer's address as we told it (see `mappings.to_hubspot.inbox_identifier`)."""
+    identifier = optional_object_of(row, "deliveryIdentifier", where) or {}
+    value = optional_text_of(identifier, "value", where)
+    if not value:
+        return None
+    if identifier.get("type") == "HS_EMAIL_ADDRESS":
+        email = normalize_email(value)
+        return Handle(kind="email", value=email) if email else None
+    if identifier.get("type") == "HS_PHONE_NUMBER":
+        phone = normalize_phone(value)
+        return Handle(kind="phone", value=phone) if phone else None
+    try:
+        kind, scope, name = ids.parse_handle_key(value)
+    except PayloadError:
+        return None
+    return Handle(kind=kind, scope=scope, value=name)
+
+
+def _is_file(attachment: Mapping[str, Any]) -> bool:
+    return attachment.get("type") == "FILE" and attachment.get("fileId") is not None
+
+
+def _file_of(attachment: Mapping[str, Any], where: str) -> Attachment:
+    return Attachment.model_validate(
+        {
+            "kind": _USAGES.get(str(attachment.get("fileUsageType")), "file"),
+            "platform_media_id": str(attachment["fileId"]),
+            "filename": clean_name(optional_text_of(attachment, "name", where)),
+        }
+    )
 
 
 def queued_versions(payload: Mapping[str, Any]) -> list[_Version]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from mappings.errors import SettingsError
 
 GROUP = "onethread.platforms"
+CRMS_GROUP = "onethread.crms"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,12 @@ RETIRED = (
 def load_platforms() -> dict[str, Platform]:
     """Every registered platform by slug, sorted."""
     return dict(sorted((entry.name, _loaded(entry)) for entry in metadata.entry_points(group=GROUP)))
+
+
+@cache
+def load_crms() -> dict[str, Platform]:
+    """Every registered CRM that pushes something to the receiver, by slug, sorted. They are no channels."""
+    return dict(sorted((entry.name, _loaded(entry)) for entry in metadata.entry_points(group=CRMS_GROUP)))
 
 
 def _loaded(entry: metadata.EntryPoint) -> Platform:

@@ -1,4 +1,4 @@
-"""tap-hubspot: the contacts of a HubSpot account, and the replies that agents queue on them.
+"""tap-hubspot: the contacts of a HubSpot account, and the replies that agents queue on them or write in the inbox.
 
 Pages: developers.hubspot.com/docs/api-reference/crm-contacts-v3/guide, /docs/api-reference/search/guide (5 requests a
 second, 200 a page, the first 10,000 results, index lags behind), read 2026-11, documented.
@@ -26,12 +26,14 @@ from mappings.from_hubspot import (
     raw_ref,
     replies_from_hubspot,
 )
+from mappings.hubspot_paths import ApiVersion, Paths
 from mappings.records import Contact, Record, Reply
 from mappings.settings import PluginSettings
 from mappings.to_hubspot import REPLY_STATUS, datetime_text, property_definitions
 from stores.parked import Parked
 from taps.base import Check, Checkpoint, OneThreadTap
 from taps.hubspot_api import HubSpotAccount, HubSpotReader, results_of
+from taps.hubspot_inbox import InboxReplies
 
 _CONTACTS = "contacts"
 _LIST_PAGE = 100
@@ -46,6 +48,9 @@ class HubSpotSettings(PluginSettings):
     access_token: SecretStr = Field(description="Service key (or token of a private app) of the HubSpot account.")
     portal_id: str = Field(pattern=r"^\d+$", description="HubSpot account id (Hub ID).")
     api_url: str = Field("https://api.hubapi.com", description="Base URL of the API.")
+    api_version: ApiVersion = Field(
+        "v3", description="Version of HubSpot's API in every path; v3 is supported until September 2027."
+    )
     default_region: str | None = Field(
         None,
         pattern="^[A-Z]{2}$",
@@ -61,6 +66,20 @@ class HubSpotSettings(PluginSettings):
     search_page_size: int = Field(200, ge=1, le=200, description="Contacts per search; HubSpot gives 200.")
     search_interval_seconds: float = Field(
         0.25, ge=0, description="Time between two searches; HubSpot allows five a second for the whole account."
+    )
+    inbox_route: str = Field(
+        "default",
+        description="The last part of the webhook's path to which HubSpot posts what agents write in the inbox.",
+    )
+    fetch_files: bool = Field(
+        True,
+        description="Fetch the files of agents' answers and keep them encrypted in the state folder; else they are a"
+        " link, good for some hours.",
+    )
+    media_max_bytes: int = Field(25 * 2**20, gt=0, description="Larger files stay a link.")
+    media_private_hosts: list[str] = Field(
+        default_factory=list,
+        description="Hosts (host or host:port) in your own network that files may be fetched from, also without TLS.",
     )
     timeout_seconds: float = Field(30, gt=0, description="Give up waiting for one answer after this long.")
     max_tries: int = Field(6, ge=1, description="Try one call at most this often while HubSpot is unavailable.")
@@ -82,12 +101,27 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
         """The account."""
         return HubSpotReader(self.settings, self.stores)
 
+    @property
+    def paths(self) -> Paths:
+        """The API's paths, without opening any store."""
+        return Paths(self.settings.api_version)
+
+    @cached_property
+    def inbox(self) -> InboxReplies:
+        """What agents wrote in its inbox."""
+
+        def park(key: str, error: PayloadError, payload: dict[str, Any]) -> None:
+            self.park(Reply.stream, key, error, payload, f"crm:hubspot/{self.settings.portal_id}/inbox")
+
+        return InboxReplies(self.settings, self.stores, self.reader, park)
+
     def read(self) -> Iterator[Record | Checkpoint]:
         """Contacts first (replies need their persons), then replies."""
         yield from self._replay()
         if Contact.stream in self.selected_streams:
             yield from self._read_contacts()
         if Reply.stream in self.selected_streams and not self.stop_requested:
+            yield from self.inbox.read(self.name, int(self.cursor.get("inbox_delivery_id") or 0))
             yield from self._read_replies()
 
     # Contacts
@@ -208,7 +242,11 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
             if sequence <= done:
                 confirmed.append(row.parked_id)
                 continue
-            if row.stream == Reply.stream:
+            if "received_at" in row.payload:
+                moment = datetime.fromisoformat(row.payload["received_at"])
+                if (reply := self.inbox.reply(row.payload, moment)) is not None:
+                    yield reply
+            elif row.stream == Reply.stream:
                 yield from self._replies(row.payload, not_before)
             elif (contact := self._contact(row.payload)) is not None:
                 yield contact
@@ -292,7 +330,7 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
             yield Check("HubSpot API", ok=False, detail=str(error), fix="check api_url; try again later")
 
     def _check_account(self, account: HubSpotAccount) -> Iterator[Check]:
-        told = account.fetch_json("account-info/v3/details")
+        told = account.fetch_json(self.paths.account_details().lstrip("/"))
         found = str(told.get("portalId")) if isinstance(told, dict) else "unknown"
         yield Check("access token", ok=True, detail="accepted")
         ours = found == self.settings.portal_id
@@ -303,13 +341,13 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
     def _check_access(self, account: HubSpotAccount) -> Iterator[Check]:
         for kind, scope in _NEEDED.items():
             try:
-                account.fetch_json(f"crm/v3/objects/{kind}", {"limit": 1})
+                account.fetch_json(self.paths.objects(kind).lstrip("/"), {"limit": 1})
             except CredentialsError:
                 yield Check(f"read {kind}", ok=False, detail="refused", fix=f"give the token the scope {scope}")
             else:
                 yield Check(f"read {kind}", ok=True, detail="allowed")
         try:
-            account.fetch_json("crm/v3/owners", {"limit": 1})
+            account.fetch_json(self.paths.owners().lstrip("/"), {"limit": 1})
         except CredentialsError:
             detail, fix = (
                 "refused: agents are named by their user id",
@@ -320,7 +358,7 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
             yield Check("read owners", ok=True, detail="allowed")
 
     def _check_properties(self, account: HubSpotAccount) -> Iterator[Check]:
-        told = account.fetch_json("crm/v3/properties/contacts")
+        told = account.fetch_json(self.paths.properties(_CONTACTS).lstrip("/"))
         rows = told.get("results") if isinstance(told, dict) else None
         there = {str(one.get("name")) for one in rows or [] if isinstance(one, dict)}
         missing = [one["name"] for one in property_definitions([]) if one["name"] not in there]

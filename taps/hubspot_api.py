@@ -1,4 +1,4 @@
-"""The calls of HubSpot's API that tap-hubspot makes: lists, searches and histories of contacts, and names of agents.
+"""The calls of HubSpot's API that tap-hubspot makes: contacts, their histories, names of agents, links to files.
 
 Pages: developers.hubspot.com/docs/api-reference/crm-contacts-v3/guide, /docs/api-reference/search/guide (5 requests a
 second, 200 a page, the first 10,000 results, index lags behind), read 2026-11, documented.
@@ -10,7 +10,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ import urllib3
 from mappings.errors import CredentialsError, OneThreadError, RateLimitedError, RejectedError, UnavailableError
 from mappings.from_hubspot import CONTACT_FIELDS, REPLY_FIELDS
 from mappings.http import error_for_status, retry_after_seconds
+from mappings.hubspot_paths import Paths
 from stores.control import Pauses
 from stores.database import Stores
 from taps.base import HttpSession
@@ -57,6 +58,7 @@ class HubSpotReader:
     """
 
     def __init__(self, settings: HubSpotSettings, stores: Stores) -> None:
+        self.paths = Paths(settings.api_version)
         self._settings = settings
         self._account = f"hubspot:{settings.portal_id}"
         self._pauses = Pauses(stores)
@@ -83,21 +85,20 @@ class HubSpotReader:
             max_time=settings.max_retry_seconds,
             logger=None,
         )
-        self._fetch = waiting(retrying(self._fetch_once))
+        self._persist = waiting(retrying(self._fetch_once))
 
     def list_contacts(self, after: str | None, *, archived: bool = False) -> dict[str, Any]:
         """One page of all contacts."""
-        # One value with commas, as the pages show it; the client would repeat the parameter.
-        options: dict[str, Any] = {"limit": _LIST_PAGE, "properties": [",".join(CONTACT_FIELDS)], "archived": archived}
+        query = {"limit": str(_LIST_PAGE), "properties": ",".join(CONTACT_FIELDS), "archived": str(archived).lower()}
         if after is not None:
-            options["after"] = after
-        return self._fetch("GET contacts", self._objects.get_page, (_CONTACTS,), options)
+            query["after"] = after
+        return self._fetch("GET", self.paths.objects(_CONTACTS), _CONTACTS, query=query)
 
     def search_contacts(self, request: dict[str, Any]) -> dict[str, Any]:
         """One page of a search."""
         time.sleep(max(0.0, self._next_search_at - time.monotonic()))
         self._next_search_at = time.monotonic() + self._settings.search_interval_seconds
-        return self._fetch("POST contacts/search", self._searches.do_search, (_CONTACTS, request), {})
+        return self._fetch("POST", self.paths.objects(_CONTACTS, "search"), "contacts/search", body=request)
 
     def read_with_history(self, record_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Contacts with the history of their reply properties; those deleted meanwhile are left out."""
@@ -106,14 +107,20 @@ class HubSpotReader:
             "properties": list(CONTACT_FIELDS),
             "propertiesWithHistory": list(REPLY_FIELDS),
         }
-        return results_of(self._fetch("POST contacts/batch/read", self._batches.read, (_CONTACTS, body), {}))
+        path = self.paths.objects(_CONTACTS, "batch", "read")
+        return results_of(self._fetch("POST", path, "contacts/batch/read", body=body))
+
+    def signed_url(self, file_id: str) -> str:
+        """A link to a file that an agent attached, good for some hours; it needs no token."""
+        told = self._fetch("GET", self.paths.signed_url(file_id), "files/id/signed-url", needs="url")
+        return str(told["url"])
 
     @cached_property
     def agent_names(self) -> dict[str, str]:
         """HubSpot user id -> name; empty when the token may not read owners."""
         names = {}
         try:
-            for owner in results_of(self._fetch("GET owners", self._owners.get_page, (), {"limit": 500})):
+            for owner in results_of(self._fetch("GET", self.paths.owners(), "owners", query={"limit": "500"})):
                 name = " ".join(str(owner[key]) for key in ("firstName", "lastName") if owner.get(key))
                 if owner.get("userId") is not None and name:
                     names[str(owner["userId"])] = name
@@ -121,15 +128,29 @@ class HubSpotReader:
             logging.getLogger(__name__).info("HubSpot: owners cannot be read; agents are named by their user id")
         return names
 
+    def _fetch(
+        self, method: str, path: str, endpoint: str, *, body: Any = None, query: Any = None, needs: str = "results"
+    ) -> dict[str, Any]:
+        """One answer, waited and retried for; `needs`: what a whole answer has."""
+        answer: dict[str, Any] = self._persist(method, path, f"{method} {endpoint}", body, query, needs)
+        return answer
+
     def _fetch_once(
-        self, endpoint: str, function: Callable[..., Any], arguments: Sequence[Any], options: Mapping[str, Any]
+        self, method: str, path: str, endpoint: str, body: Any, query: Mapping[str, str] | None, needs: str
     ) -> dict[str, Any]:
         left = self._pauses.seconds_left(self._account)
         if left:
             raise RateLimitedError(f"{PLATFORM}: account paused", retry_after_seconds=left)
         try:
-            response = function(
-                *arguments, **options, _preload_content=False, _request_timeout=self._settings.timeout_seconds
+            response = self._client.call_api(
+                path,
+                method,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json", "Content-Type": "application/json"},
+                body=body,
+                auth_settings=["oauth2"],
+                _preload_content=False,
+                _request_timeout=self._settings.timeout_seconds,
             )
             status, headers, raw = response.status, response.headers, response.data
         except self._api_exceptions as error:
@@ -138,14 +159,14 @@ class HubSpotReader:
         except urllib3.exceptions.HTTPError as error:
             msg = f"{PLATFORM}: {endpoint} gave no answer ({type(error).__name__})"
             raise UnavailableError(msg) from None
-        body = _parsed(raw)
+        told = _parsed(raw)
         if not 200 <= status < 300:
-            raise self._error(endpoint, status, headers, body)
-        if not isinstance(body.get("results"), list):
+            raise self._error(endpoint, status, headers, told)
+        if not isinstance(told.get(needs), list if needs == "results" else str):
             # An answer that was cut short must not look like the end of the data.
-            msg = f"{PLATFORM}: {endpoint} answered {status} without results"
+            msg = f"{PLATFORM}: {endpoint} answered {status} without {needs}"
             raise UnavailableError(msg)
-        return body
+        return told
 
     def _error(self, endpoint: str, status: int, headers: Mapping[str, str], body: Mapping[str, Any]) -> OneThreadError:
         asked = retry_after_seconds(headers.get("Retry-After"), datetime.now(UTC))
@@ -169,7 +190,7 @@ class HubSpotReader:
         asked = getattr(error, "retry_after_seconds", None)
         return asked is None or asked > self._settings.max_retry_seconds
 
-    # The client; each access to its parts would build a new connection pool, so they are kept
+    # hubspot-api-client knows the paths of v3 only, so its `call_api` is given ours
 
     @cached_property
     def _client(self) -> Any:
@@ -177,30 +198,14 @@ class HubSpotReader:
 
         retry = urllib3.Retry(total=None, connect=0, read=0, redirect=3, status=0, other=0)
         token = self._settings.access_token.get_secret_value()
-        return hubspot.Client.create(access_token=token, retry=retry, host=self._settings.api_url.rstrip("/"))
+        client = hubspot.Client.create(access_token=token, retry=retry, host=self._settings.api_url.rstrip("/"))
+        return client.crm.objects.basic_api.api_client
 
     @cached_property
-    def _api_exceptions(self) -> tuple[type[Exception], ...]:
-        from hubspot.crm.objects.exceptions import ApiException as ObjectsError
-        from hubspot.crm.owners.exceptions import ApiException as OwnersError
+    def _api_exceptions(self) -> type[Exception]:
+        from hubspot.crm.objects.exceptions import ApiException
 
-        return (ObjectsError, OwnersError)
-
-    @cached_property
-    def _objects(self) -> Any:
-        return self._client.crm.objects.basic_api
-
-    @cached_property
-    def _batches(self) -> Any:
-        return self._client.crm.objects.batch_api
-
-    @cached_property
-    def _searches(self) -> Any:
-        return self._client.crm.objects.search_api
-
-    @cached_property
-    def _owners(self) -> Any:
-        return self._client.crm.owners.owners_api
+        return ApiException  # type: ignore[no-any-return]
 
 
 def results_of(page: Mapping[str, Any]) -> list[dict[str, Any]]:

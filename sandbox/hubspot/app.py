@@ -13,6 +13,7 @@ from werkzeug.wrappers import Request, Response
 from sandbox.base import SandboxApp, json_response
 from sandbox.hubspot.associations import CREATE_LIMIT, READ_LIMIT, Associations, paging
 from sandbox.hubspot.batches import Batches, Outcome, inputs_of, names, shown
+from sandbox.hubspot.channels import Channels
 from sandbox.hubspot.crm import Crm, association_type_id
 from sandbox.hubspot.limits import Limits
 from sandbox.hubspot.objects import (
@@ -20,6 +21,7 @@ from sandbox.hubspot.objects import (
     API,
     COMMUNICATIONS,
     CONTACTS,
+    NOTES,
     OBJECT_TYPES,
     ObjectType,
     Record,
@@ -33,6 +35,7 @@ from sandbox.hubspot.rules import RULES
 from sandbox.hubspot.search import search
 
 LIST_LIMIT = 100
+DATED_VERSIONS = ("2026-03", "2026-09")
 _MADE_AT = "2026-01-01T09:00:00.000Z"
 OWNERS = (
     {"id": "70001", "email": "ada.agent@shop.example", "firstName": "Ada", "lastName": "Agent", "userId": 9001},
@@ -54,6 +57,8 @@ class HubSpotApp(SandboxApp):
         unique_communication_property: whether communications may have properties with unique values; HubSpot's pages
             do not say, so a client must cope with both.
         batch_results_reversed: answer batches in another order than they were asked.
+        inbox_text_limit: longer texts of inbox messages are cut; HubSpot documents no limit.
+        inbox_tells_own: post our own outgoing inbox messages to our address as well; the pages do not say.
     """
 
     name = "hubspot"
@@ -70,6 +75,8 @@ class HubSpotApp(SandboxApp):
         associations_limit: int = 150,
         unique_communication_property: bool = True,
         batch_results_reversed: bool = False,
+        inbox_text_limit: int = 10_000,
+        inbox_tells_own: bool = True,
     ) -> None:
         super().__init__()
         self._access_token = access_token
@@ -82,6 +89,9 @@ class HubSpotApp(SandboxApp):
         self.crm = Crm(self.clock, self._properties, portal_id=portal_id, search_lag_seconds=search_lag_seconds)
         self._batches = Batches(self.crm)
         self._associations = Associations(self.crm)
+        self.channels = Channels(
+            self.clock, portal_id=portal_id, text_limit=inbox_text_limit, tells_own=inbox_tells_own
+        )
         self._reversed = batch_results_reversed
         self._calls: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
@@ -93,6 +103,7 @@ class HubSpotApp(SandboxApp):
         properties = "/crm/v3/properties/<object_type_name>"
         associations = "/crm/v4/associations/<from_type>/<to_type>/batch"
         linked = "/crm/v4/objects/<from_type>/<from_id>/associations"
+        channels = "/conversations/v3/custom-channels"
         person = "/_sandbox/contacts"
         table: list[tuple[str, str, Callable[..., Response]]] = [
             ("GET", "/account-info/v3/details", self._account),
@@ -122,6 +133,18 @@ class HubSpotApp(SandboxApp):
             ("GET", f"{linked}/<to_type>", self._list_associations),
             ("PUT", f"{linked}/default/<to_type>/<to_id>", self._associate_default),
             ("DELETE", f"{linked}/<to_type>/<to_id>", self._dissociate),
+            ("POST", "/conversations/custom-channels/v3", self._register_channel),
+            ("GET", channels, self._list_channels),
+            ("GET", f"{channels}/<channel_id>", self._get_channel),
+            ("PATCH", f"{channels}/<channel_id>", self._change_channel),
+            ("GET", f"{channels}/<channel_id>/channel-accounts", self._list_channel_accounts),
+            ("POST", f"{channels}/<channel_id>/channel-accounts", self._add_channel_account),
+            ("POST", f"{channels}/<channel_id>/messages", self._publish),
+            ("GET", f"{channels}/<channel_id>/messages/<message_id>", self._get_message),
+            ("PATCH", f"{channels}/<channel_id>/messages/<message_id>", self._set_message_status),
+            ("DELETE", "/conversations/v3/conversations/threads/<thread_id>", self._archive_thread),
+            ("GET", "/files/v3/files/<file_id>/signed-url", self._signed_url),
+            ("GET", "/_sandbox/files/<file_id>", self._file),
             ("POST", person, self._person_creates),
             ("POST", f"{person}/merge", self._person_merges),
             ("POST", f"{person}/<record_id>/restore", self._person_restores),
@@ -129,15 +152,34 @@ class HubSpotApp(SandboxApp):
             ("PATCH", f"{person}/<record_id>", self._person_edits),
             ("DELETE", f"{person}/<record_id>", self._person_deletes),
         ]
-        return [Route(path, endpoint=self._answering(m, path, h), methods=[m]) for m, path, h in table]
+        return [
+            Route(spelling, endpoint=self._answering(m, path, h), methods=[m])
+            for m, path, h in table
+            for spelling in dict.fromkeys([path, *(_dated(path, version) for version in DATED_VERSIONS)])
+        ]
 
     def state(self) -> dict[str, Any]:
-        """Contacts and communications (live and archived), merged ids, own properties, counters of calls."""
+        """Contacts, what is on timelines, the inbox, merged ids, own properties, counters of calls.
+
+        ``communications`` holds notes, too, with their body under the same name: who counts messages on timelines need
+        not know what each became. ``notes`` has them as HubSpot does.
+        """
+        state = self._state()
+        for note_id, note in state["notes"].items():
+            properties = {**note["properties"], "hs_communication_body": note["properties"].get("hs_note_body", "")}
+            state["communications"][note_id] = {**note, "properties": properties}
+            for contact_id in note["contacts"]:
+                state["contacts"][contact_id]["communications"].append(note_id)
+        return state
+
+    def _state(self) -> dict[str, Any]:
         return {
             "contacts": self._state_of(CONTACTS, "communications"),
             "archived_contacts": [one.record_id for one in self.crm.records(CONTACTS, archived=True)],
             "merged": dict(self.crm.merged),
             "communications": self._state_of(COMMUNICATIONS, "contacts"),
+            "notes": self._state_of(NOTES, "contacts"),
+            "inbox": self.channels.state(),
             "archived_communications": [one.record_id for one in self.crm.records(COMMUNICATIONS, archived=True)],
             "blocked_emails": sorted(self.crm.blocked_emails),
             "properties": {
@@ -423,6 +465,62 @@ class HubSpotApp(SandboxApp):
         self._associations.archive(object_type(from_type), object_type(to_type), [pair])
         return Response(status=204)
 
+    # -- custom channels of the inbox, files
+
+    def _register_channel(self, request: Request) -> Response:
+        if request.path.endswith("/v3") and not (request.args.get("hapikey") and request.args.get("appId")):
+            raise invalid("hapikey and appId are required")
+        return json_response(self.channels.register(_body(request)), 201)
+
+    def _list_channels(self, request: Request) -> Response:
+        return _listed(request, self.channels.channels.values())
+
+    def _get_channel(self, request: Request, channel_id: str) -> Response:
+        del request
+        return json_response(self.channels.channel(channel_id))
+
+    def _change_channel(self, request: Request, channel_id: str) -> Response:
+        return json_response(self.channels.change(channel_id, _body(request)))
+
+    def _list_channel_accounts(self, request: Request, channel_id: str) -> Response:
+        self.channels.channel(channel_id)
+        return _listed(request, [one for one in self.channels.accounts.values() if one["channelId"] == channel_id])
+
+    def _add_channel_account(self, request: Request, channel_id: str) -> Response:
+        return json_response(self.channels.add_account(channel_id, _body(request)), 201)
+
+    def _publish(self, request: Request, channel_id: str) -> Response:
+        def live(contact_id: str) -> Record | None:
+            return self.crm.live(CONTACTS, contact_id)
+
+        return json_response(self.channels.publish(channel_id, _body(request), live), 201)
+
+    def _get_message(self, request: Request, channel_id: str, message_id: str) -> Response:
+        del request
+        return json_response(self.channels.message(channel_id, message_id))
+
+    def _set_message_status(self, request: Request, channel_id: str, message_id: str) -> Response:
+        return json_response(self.channels.set_status(channel_id, message_id, _body(request)))
+
+    def _archive_thread(self, request: Request, thread_id: str) -> Response:
+        del request
+        self.channels.archive_thread(thread_id)
+        return Response(status=204)
+
+    def _signed_url(self, request: Request, file_id: str) -> Response:
+        if file_id not in self.channels.files:
+            raise not_found()
+        name, kind, content = self.channels.files[file_id]
+        root = request.host_url.rstrip("/")
+        told = {"url": f"{root}/_sandbox/files/{file_id}?signature=x", "name": name, "size": len(content), "type": kind}
+        return json_response({**told, "extension": name.rpartition(".")[2], "expiresAt": iso(self.crm.now())})
+
+    def _file(self, request: Request, file_id: str) -> Response:
+        if request.args.get("signature") != "x" or file_id not in self.channels.files:
+            raise not_found()
+        _, kind, content = self.channels.files[file_id]
+        return Response(content, content_type=kind)
+
     # -- shared by the handlers
 
     def _answering(self, method: str, path: str, handler: Callable[..., Response]) -> Callable[..., Response]:
@@ -490,6 +588,37 @@ class HubSpotApp(SandboxApp):
             one.record_id: {"properties": one.present(), other: self.crm.linked(kind, one.record_id)}
             for one in self.crm.records(kind)
         }
+
+
+def _dated(path: str, version: str) -> str:
+    """A path of v3 or v4 as a dated version has it; what has no version stays.
+
+    Source: the paths of hubspot-sdk 0.1.0a9 for 2026-03, documented; that 2026-09 has the same ones: assumed.
+    """
+    for old, new in (
+        ("/crm/v3/", "/crm/{}/<V>"), ("/crm/v4/", "/crm/{}/<V>"), ("/account-info/v3", "/account-info/<V>"),
+        ("/conversations/custom-channels/v3", "/conversations/custom-channels/<V>"),
+        ("/conversations/v3/custom-channels", "/conversations/custom-channels/<V>"),
+        ("/conversations/v3/conversations", "/conversations/conversations/<V>"), ("/files/v3", "/files/<V>"),
+    ):  # fmt: skip
+        if path.startswith(old):
+            rest = path.removeprefix(old)
+            if "{}" in new:
+                family, _, rest = rest.partition("/")
+                return "/".join(filter(None, (new.format(family).replace("<V>", version), rest)))
+            return new.replace("<V>", version) + rest
+    return path
+
+
+def _listed(request: Request, rows: Iterable[dict[str, Any]]) -> Response:
+    """One page of a list, in the order of the ids."""
+    limit, after = _number(request, "limit", 100), _number(request, "after", 0)
+    ordered = sorted(rows, key=lambda one: int(one["id"]))
+    rest = [one for one in ordered if int(one["id"]) > after]
+    body: dict[str, Any] = {"total": len(ordered), "results": rest[:limit]}
+    if len(rest) > limit:
+        body["paging"] = paging(rest[limit - 1]["id"])
+    return json_response(body)
 
 
 def _person(user_id: int) -> Source:

@@ -29,7 +29,7 @@ class Associations:
         wanted = [spec(kind, other)]
         if any(one["types"] != wanted for one in inputs):
             raise invalid(f"types must be {wanted}")
-        outcome, pairs = self._linked(kind, inputs)
+        outcome, pairs = self._linked(kind, other, inputs)
         outcome.results = [
             {
                 "fromObjectTypeId": kind.type_id, "fromObjectId": from_id,
@@ -42,7 +42,7 @@ class Associations:
     def create_default(self, kind: ObjectType, other: ObjectType, inputs: Inputs) -> Outcome:
         """Associate by the default type; HubSpot's document has no 207 here, errors come with the 200."""
         wanted = spec(kind, other)
-        outcome, pairs = self._linked(kind, inputs)
+        outcome, pairs = self._linked(kind, other, inputs)
         outcome.results = [
             {"from": {"id": from_id}, "to": {"id": to_id}, "associationSpec": wanted} for from_id, to_id in pairs
         ]
@@ -53,7 +53,7 @@ class Associations:
         association_type_id(kind, other)
         for one in inputs:
             for to in one["to"] if isinstance(one["to"], list) else [one["to"]]:
-                self._crm.unlink(kind, _id(one["from"]), _id(to))
+                self._crm.unlink(kind, _id(one["from"]), _id(to), other)
 
     def read(self, kind: ObjectType, other: ObjectType, inputs: Inputs) -> Outcome:
         """The partners of each input, one page each; an input without any is an error entry."""
@@ -73,19 +73,19 @@ class Associations:
 
     def page(self, kind: ObjectType, other: ObjectType, record_id: str, after: str, limit: int) -> dict[str, Any]:
         """One page of a record's partners."""
-        return _page(self._crm.linked(kind, record_id), association_type_id(kind, other), after, limit)
+        return _page(self._crm.linked(kind, record_id, other), association_type_id(kind, other), after, limit)
 
     def activities(self, contact_id: str, activity_type: str, after: str, limit: int) -> dict[str, Any]:
         """One page of the activities of another type on a contact."""
         activities = self._crm.activities.get((activity_type, contact_id), [])
         return _page(activities, ACTIVITY_TYPE_IDS[activity_type], after, limit)
 
-    def _linked(self, kind: ObjectType, inputs: Inputs) -> tuple[Outcome, list[tuple[str, str]]]:
+    def _linked(self, kind: ObjectType, other: ObjectType, inputs: Inputs) -> tuple[Outcome, list[tuple[str, str]]]:
         outcome, pairs = Outcome(), []
         for one in inputs:
             from_id, to_id = _id(one["from"]), _id(one["to"])
             try:
-                self._crm.link(kind, from_id, to_id)
+                self._crm.link(kind, from_id, to_id, other)
             except Refusal as refusal:
                 outcome.errors.append(refusal.item(fromObjectId=[from_id], toObjectId=[to_id]))
             else:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.hubspot.crm import Crm
-from sandbox.hubspot.objects import API, COMMUNICATIONS, CONTACTS, ObjectType, Record
+from sandbox.hubspot.objects import API, ASSOCIATION_TYPE_IDS, COMMUNICATIONS, CONTACTS, ObjectType, Record
 from sandbox.hubspot.refusals import Refusal, invalid
 
 BATCH_LIMIT = 100
@@ -190,7 +190,9 @@ def _missing(kind: ObjectType, ids: list[str]) -> list[dict[str, Any]]:
 
 
 def _linked_id(kind: ObjectType, link: object) -> str:
-    wanted = {"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": 81 if kind is COMMUNICATIONS else 82}
+    partner = COMMUNICATIONS.name if kind is CONTACTS else CONTACTS.name
+    type_id = ASSOCIATION_TYPE_IDS[kind.name, partner]
+    wanted = {"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": type_id}
     if isinstance(link, dict) and link.get("types") == [wanted] and isinstance(link.get("to"), dict):
         return str(link["to"].get("id"))
     raise invalid(f"Invalid association: to.id and types {wanted} are needed")

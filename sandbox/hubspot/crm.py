@@ -11,12 +11,15 @@ from typing import Any
 
 from sandbox.base import Clock
 from sandbox.hubspot.objects import (
+    ACTIVITIES,
     ACTIVITY_TYPE_IDS,
+    API,
     ASSOCIATION_TYPE_IDS,
     COMMUNICATIONS,
     CONTACTS,
     HISTORY_LIMIT,
     MERGE,
+    NOTES,
     OBJECT_TYPES,
     ObjectType,
     Record,
@@ -52,8 +55,8 @@ class Crm:
         self._lag_seconds = search_lag_seconds
         self._records: dict[str, dict[str, Record]] = {kind.name: {} for kind in OBJECT_TYPES}
         self._holders: dict[tuple[str, str, str], str] = {}
-        self._links: dict[tuple[str, str], dict[str, None]] = {}
-        self._last_id = {"contacts": 1000, "communications": 500_000}
+        self._links: dict[tuple[str, str, str], dict[str, None]] = {}
+        self._last_id = {"contacts": 1000, "communications": 500_000, "notes": 700_000}
         self._pending: deque[_Change] = deque()
         self._indexed: dict[str, dict[str, Record]] = {kind.name: {} for kind in OBJECT_TYPES}
         self._undo: list[Callable[[], object]] | None = None
@@ -119,9 +122,10 @@ class Crm:
                 self._indexed[change.kind.name][change.record_id] = change.record
         return [one for one in self._indexed[kind.name].values() if self.live(kind, one.record_id)]
 
-    def linked(self, kind: ObjectType, record_id: str) -> list[str]:
-        """Ids on the other side of the record's associations, oldest association first."""
-        return list(self._links.get((kind.name, record_id), ()))
+    def linked(self, kind: ObjectType, record_id: str, other: ObjectType | None = None) -> list[str]:
+        """Ids on the other side of the record's associations, oldest first; of a contact its communications."""
+        other = other or (COMMUNICATIONS if kind is CONTACTS else CONTACTS)
+        return list(self._links.get((kind.name, record_id, other.name), ()))
 
     # -- writing
 
@@ -165,8 +169,9 @@ class Crm:
         """Archive a record and drop its associations; an id that is not live is ignored."""
         record = self.live(kind, record_id)
         if record is not None:
-            for other_id in self.linked(kind, record_id):
-                self.unlink(kind, record_id, other_id)
+            for other in ACTIVITIES if kind is CONTACTS else (CONTACTS,):
+                for other_id in self.linked(kind, record_id, other):
+                    self.unlink(kind, record_id, other_id, other)
             self._store(kind, record_id, replace(record, archived_at=self.now()))
 
     def restore(self, record: Record) -> Record:
@@ -178,7 +183,10 @@ class Crm:
         return restored
 
     def add_activity(self, contact_id: str, activity_type: str) -> str:
-        """Hang a note, call or the like on a contact; only its id is kept."""
+        """Hang a note, call or the like on a contact; of others than notes only the id is kept."""
+        if activity_type == NOTES.name and self.live(CONTACTS, contact_id) is not None:
+            words = {"hs_timestamp": self.now().isoformat(), "hs_note_body": "Called, will call back."}
+            return self.create(NOTES, words, API, links=[contact_id]).record_id
         if activity_type not in ACTIVITY_TYPE_IDS or self.live(CONTACTS, contact_id) is None:
             raise invalid(f"No live contact {contact_id}, or no activity type {activity_type}")
         self._last_id["communications"] += 1
@@ -189,10 +197,11 @@ class Crm:
     def purge(self, contact: Record) -> None:
         """Forget a contact for good, with what belonged to it alone, and keep its addresses from coming back."""
         self.blocked_emails.update(contact.emails())
-        for other_id in self.linked(CONTACTS, contact.record_id):
-            self.unlink(CONTACTS, contact.record_id, other_id)
-            if not self.linked(COMMUNICATIONS, other_id):
-                self._store(COMMUNICATIONS, other_id, None)
+        for kind in ACTIVITIES:
+            for other_id in self.linked(CONTACTS, contact.record_id, kind):
+                self.unlink(CONTACTS, contact.record_id, other_id, kind)
+                if not self.linked(kind, other_id):
+                    self._store(kind, other_id, None)
         for activity_type in ACTIVITY_TYPE_IDS:
             self.activities.pop((activity_type, contact.record_id), None)
         self._store(CONTACTS, contact.record_id, None)
@@ -215,45 +224,49 @@ class Crm:
             _merged_history(primary, other, now), merged_ids=merged_ids,
         )  # fmt: skip
         partners = {
-            **dict.fromkeys(self.linked(CONTACTS, primary_id)),
-            **dict.fromkeys(self.linked(CONTACTS, other_id)),
+            kind: dict.fromkeys([one for old in (primary_id, other_id) for one in self.linked(CONTACTS, old, kind)])
+            for kind in ACTIVITIES
         }
         for old_id in (primary_id, other_id):
-            for communication_id in self.linked(CONTACTS, old_id):
-                self.unlink(CONTACTS, old_id, communication_id)
+            for kind in ACTIVITIES:
+                for activity_id in self.linked(CONTACTS, old_id, kind):
+                    self.unlink(CONTACTS, old_id, activity_id, kind)
             self._store(CONTACTS, old_id, None)
         self._store(CONTACTS, survivor.record_id, survivor)
         for activity_type in ACTIVITY_TYPE_IDS:
             moved = [one for old in (primary_id, other_id) for one in self.activities.pop((activity_type, old), [])]
             if moved:
                 self.activities[activity_type, survivor.record_id] = moved
-        for communication_id in partners:
-            self._set_link(survivor.record_id, communication_id, present=True)
+        for kind, activity_ids in partners.items():
+            for activity_id in activity_ids:
+                self._set_link(survivor.record_id, activity_id, kind, present=True)
         self.merged.update(dict.fromkeys(merged_ids, survivor.record_id))
         return survivor
 
-    def link(self, kind: ObjectType, record_id: str, other_id: str) -> None:
+    def link(self, kind: ObjectType, record_id: str, other_id: str, other: ObjectType | None = None) -> None:
         """Associate with the other type; again is harmless. Both must be live under exactly these ids."""
-        other_kind = CONTACTS if kind is COMMUNICATIONS else COMMUNICATIONS
+        other_kind = other or (COMMUNICATIONS if kind is CONTACTS else CONTACTS)
         for one_kind, one_id in ((kind, record_id), (other_kind, other_id)):
             if self.live(one_kind, one_id) is None:
                 raise invalid(
                     "One or more associations are not valid",
                     errors=[{"message": f"{one_kind.singular}={one_id} is not valid", "in": one_kind.singular}],
                 )
-        contact_id, communication_id = (record_id, other_id) if kind is CONTACTS else (other_id, record_id)
-        if communication_id in self._links.get(("contacts", contact_id), ()):
+        activity = other_kind if kind is CONTACTS else kind
+        contact_id, activity_id = (record_id, other_id) if kind is CONTACTS else (other_id, record_id)
+        if activity_id in self.linked(CONTACTS, contact_id, activity):
             return
-        self._set_link(contact_id, communication_id, present=True)
+        self._set_link(contact_id, activity_id, activity, present=True)
         contact = self.live(CONTACTS, contact_id)
         if contact is not None:
             self._store(CONTACTS, contact_id, replace(contact, updated_at=self.now()))
 
-    def unlink(self, kind: ObjectType, record_id: str, other_id: str) -> None:
+    def unlink(self, kind: ObjectType, record_id: str, other_id: str, other: ObjectType | None = None) -> None:
         """Drop an association; one that is not there is ignored."""
-        contact_id, communication_id = (record_id, other_id) if kind is CONTACTS else (other_id, record_id)
-        if communication_id in self._links.get(("contacts", contact_id), ()):
-            self._set_link(contact_id, communication_id, present=False)
+        activity = (other or COMMUNICATIONS) if kind is CONTACTS else kind
+        contact_id, activity_id = (record_id, other_id) if kind is CONTACTS else (other_id, record_id)
+        if activity_id in self.linked(CONTACTS, contact_id, activity):
+            self._set_link(contact_id, activity_id, activity, present=False)
 
     # -- the two places that change state, so that both can be undone
 
@@ -274,15 +287,18 @@ class Crm:
         else:
             self._records[kind.name][record_id] = after
 
-    def _set_link(self, contact_id: str, communication_id: str, *, present: bool) -> None:
-        pairs = (("contacts", contact_id), communication_id), (("communications", communication_id), contact_id)
+    def _set_link(self, contact_id: str, activity_id: str, kind: ObjectType, *, present: bool) -> None:
+        pairs = (
+            (("contacts", contact_id, kind.name), activity_id),
+            ((kind.name, activity_id, "contacts"), contact_id),
+        )
         for key, value in pairs:
             if present:
                 self._links.setdefault(key, {})[value] = None
             else:
                 self._links.get(key, {}).pop(value, None)
         if self._undo is not None:
-            self._undo.append(lambda: self._set_link(contact_id, communication_id, present=not present))
+            self._undo.append(lambda: self._set_link(contact_id, activity_id, kind, present=not present))
 
     # -- checks
 
@@ -325,11 +341,12 @@ def association_type_id(from_kind: ObjectType, to_kind: ObjectType) -> int:
 
 
 def _check_required(kind: ObjectType, values: Mapping[str, str]) -> None:
-    if kind is COMMUNICATIONS:
-        missing = [name for name in _REQUIRED if not values.get(name)]
+    if kind in ACTIVITIES:
+        needed = _REQUIRED if kind is COMMUNICATIONS else _REQUIRED[:1]
+        missing = [name for name in needed if not values.get(name)]
         if missing:
             raise Refusal(
-                400, "VALIDATION_ERROR", f"COMMUNICATION: some required properties were not set: {missing}",
+                400, "VALIDATION_ERROR", f"{kind.singular.upper()}: some required properties were not set: {missing}",
                 errors=[{"message": f"{one} was not set", "code": "REQUIRED_FIELD"} for one in missing],
                 context={"properties": missing},
             )  # fmt: skip

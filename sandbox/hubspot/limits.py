@@ -69,4 +69,4 @@ class Limits:
     def _window(self, path: str) -> Window:
         if path.endswith("/search"):
             return self._search
-        return self._associations if path.startswith("/crm/v4/") else self._general
+        return self._associations if path.startswith(("/crm/v4/", "/crm/associations/")) else self._general

@@ -32,15 +32,23 @@ COMMUNICATIONS = ObjectType(
     "communications", "communication", "0-18", "hs_createdate", "hs_lastmodifieddate",
     ("hs_createdate", "hs_lastmodifieddate", "hs_object_id"),
 )  # fmt: skip
-OBJECT_TYPES = (CONTACTS, COMMUNICATIONS)
+NOTES = ObjectType(
+    "notes", "note", "0-46", "hs_createdate", "hs_lastmodifieddate",
+    ("hs_createdate", "hs_lastmodifieddate", "hs_object_id"),
+)  # fmt: skip
+ACTIVITIES = (COMMUNICATIONS, NOTES)
+OBJECT_TYPES = (CONTACTS, *ACTIVITIES)
 
 # Source: developers.hubspot.com/docs/api-reference/crm-associations-v4/guide, table of type ids,
 # second-hand, 2026-10; documented.
-ASSOCIATION_TYPE_IDS = {("communications", "contacts"): 81, ("contacts", "communications"): 82}
+ASSOCIATION_TYPE_IDS = {
+    ("communications", "contacts"): 81, ("contacts", "communications"): 82,
+    ("notes", "contacts"): 202, ("contacts", "notes"): 201,
+}  # fmt: skip
 
-# The same table; notes, e-mails and tasks derived from the opposite direction: assumed.
+# The same table; e-mails and tasks derived from the opposite direction: assumed.
 # Contact to each. The activities themselves are not kept, only that they hang on a contact.
-ACTIVITY_TYPE_IDS = {"notes": 201, "emails": 197, "calls": 193, "meetings": 199, "tasks": 203}
+ACTIVITY_TYPE_IDS = {"emails": 197, "calls": 193, "meetings": 199, "tasks": 203}
 
 
 def object_type(text: str) -> ObjectType:

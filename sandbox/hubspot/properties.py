@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sandbox.hubspot.objects import COMMUNICATIONS, CONTACTS, ObjectType, iso
+from sandbox.hubspot.objects import ACTIVITIES, COMMUNICATIONS, CONTACTS, NOTES, ObjectType, iso
 from sandbox.hubspot.refusals import Refusal, invalid, not_found, values_invalid
 
 # Source: the enumerations of PropertyCreate in hubspot-api-client 12.0.0, made from HubSpot's API document; documented.
@@ -113,7 +113,14 @@ _COMMUNICATION_PROPERTIES = [
     _OWNER,
     *_computed(COMMUNICATIONS),
 ]  # fmt: skip
-_GROUPS = {"contacts": "contactinformation", "communications": "communication"}
+# Source: developers.hubspot.com/docs/api-reference/crm-notes-v3/guide, second-hand, 2026-10; documented.
+_NOTE_PROPERTIES = [
+    Definition("hs_timestamp", "Activity date", "datetime", "date"),
+    Definition("hs_note_body", "Note body", field_type="textarea"),
+    _OWNER,
+    *_computed(NOTES),
+]
+_GROUPS = {"contacts": "contactinformation", "communications": "communication", "notes": "note"}
 
 
 class Properties:
@@ -127,6 +134,7 @@ class Properties:
             "communications": {
                 one.name: replace(one, group_name=_GROUPS["communications"]) for one in _COMMUNICATION_PROPERTIES
             },
+            "notes": {one.name: replace(one, group_name=_GROUPS["notes"]) for one in _NOTE_PROPERTIES},
         }
         self._groups = {kind: {group: group.title()} for kind, group in _GROUPS.items()}
 
@@ -266,7 +274,7 @@ class Properties:
         )  # fmt: skip
 
     def _check_unique(self, kind: ObjectType, definition: Definition) -> None:
-        if kind is COMMUNICATIONS and not self._unique_communication_property:
+        if kind in ACTIVITIES and not self._unique_communication_property:
             raise invalid(f"hasUniqueValue is not supported for {kind.type_id}")
         if definition.type not in {"string", "number"}:
             raise invalid("Only text and number properties can have unique values")

@@ -28,6 +28,9 @@ _ASSOCIATION_SIZES = (
     "developers.hubspot.com/changelog/bug-fix-batch-read-limit-for-hubspot-associations-api, read 2026-11 (reading); "
     f"{_ASSOCIATIONS} (creating); the page size is our reading"
 )
+_SDK = "hubspot-sdk 0.1.0a9 (strict validation of its models)"
+_TYPES = "HubSpot's API document, as compiled into hubspot-sdk 0.1.0a9"
+_CHANNELS = f"{_DOCS}/2026-03/conversations/custom-channels/guide, second-hand, 2026-10"
 _OURS = "nothing found; our reading"
 
 RULES = (
@@ -107,5 +110,26 @@ RULES = (
     Rule("association_batch_limits", _ASSOCIATION_SIZES, "documented"),
     Rule("associating_again_is_harmless", "claim of a third party, second-hand, 2026-10", "assumed"),
     Rule("reading_no_associations", _OURS, "assumed"),
+    Rule("notes", f"{_DOCS}/crm-notes-v3/guide, second-hand, 2026-10", "documented"),
+    # custom channels of the inbox
+    Rule("dated_paths", f"{_TYPES}; 2026-09 as 2026-03: assumed", "documented", _SDK),
+    Rule("channel_registration", _CHANNELS, "documented"),
+    Rule("channel_shapes", _TYPES, "documented", _SDK),
+    Rule("delivery_identifier_types", _TYPES, "documented", _SDK),
+    Rule("inbox_status_values", _TYPES, "documented", _SDK),
+    Rule("publishing_again", f"{_CHANNELS}; the answer to the second one is our reading", "assumed"),
+    Rule("message_of_a_live_contact", _OURS, "assumed"),
+    Rule("text_is_cut", f"{_TYPES}: truncationStatus; the limit is an option", "assumed"),
+    Rule("agents_answer_is_posted", "public code that read real events, read 2026-11", "observed"),
+    Rule(
+        "channel_signature",
+        "developers.hubspot.com/docs/apps/developer-platform/build-apps/authentication/request-validation, read"
+        " 2026-11; that these posts carry it: observed in public code",
+        "documented",
+        "hubspot-api-client 12.0.0 (hubspot.utils.signature)",
+    ),
+    Rule("posting_again", _ERRORS, "documented"),
+    Rule("own_messages_are_posted", _OURS, "assumed"),
+    Rule("signed_urls", _TYPES, "documented"),
     Rule("logging_an_activity_touches_the_contact", "third-party notes on a live account, 2026-09-21", "observed"),
 )

@@ -30,7 +30,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mappings.errors import OneThreadError, SettingsError, SignatureError, UnavailableError
-from mappings.platforms import Platform, load_platforms
+from mappings.platforms import Platform, load_crms, load_platforms
 from stores.database import Stores
 from stores.deliveries import Deliveries
 from taps.webhooks.clock import ClockWatch
@@ -344,7 +344,7 @@ def build_routes(platforms: Mapping[str, Platform] | None = None) -> dict[tuple[
         SettingsError: a secret is empty, only some are set, or no webhook has any.
     """
     routes: dict[tuple[str, str], WebhookRoute] = {}
-    for slug, platform in (load_platforms() if platforms is None else platforms).items():
+    for slug, platform in ({**load_platforms(), **load_crms()} if platforms is None else platforms).items():
         if platform.webhook is None:
             continue
         module = platform.load("webhook")

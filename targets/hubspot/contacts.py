@@ -9,30 +9,29 @@ are still ours or empty.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mappings.crm_words import emails_of
 from mappings.errors import CredentialsError, IdentityConflictError, OneThreadError, RejectedError
-from mappings.records import Handle, Person
-from mappings.to_hubspot import (
-    PERSON_ID,
-    PROJECTION,
-    contact_properties,
-    standard_properties,
-)
+from mappings.records import Consent, Handle, Person
+from mappings.to_hubspot import CONTACT_PROPERTIES, PERSON_ID, PROJECTION, contact_facts, name_facts
 from stores.graph import Graph
 from stores.ledger import Ledger, LedgerContact
+from targets.crm_consents import CONSENT, agreed_channels, consent_marks
 from targets.crm_people import CrmPeople
 from targets.hubspot.answers import Refused, object_in
 from targets.hubspot.api import CONTACTS, HubSpotApi
+from targets.hubspot.fields import Fields
 from targets.hubspot.links import Links
 from targets.hubspot.settings import HubSpotTargetSettings
 
-_STANDARD = ("email", "phone", "firstname", "lastname")
 _LOOKUP = ("email", "hs_additional_emails", PERSON_ID, PROJECTION)
 # What an agent can have put on a contact. A projection that has any of it is not archived.
 _ACTIVITIES = ("communications", "notes", "tasks", "calls", "meetings", "emails")
+
+_ALL_KNOWN = "every contact with a person id"
+"""Under this name the ledger notes that it knows them all; `note_new_account` begins it."""
 
 Refusals = dict[str, OneThreadError]
 """Person id -> why it has no contact, or why its contact could not be written."""
@@ -40,11 +39,13 @@ Refusals = dict[str, OneThreadError]
 
 @dataclass(slots=True)
 class _Draft:
-    """What is about to be written on a person's contact."""
+    """What is about to be written on a person's contact; `marks` are kept with it."""
 
     person: Person
     own: dict[str, str]
     standard: dict[str, str]
+    marks: dict[str, str] = field(default_factory=dict)
+    whole: bool = True
 
 
 class Contacts:
@@ -56,10 +57,12 @@ class Contacts:
         ledger: Ledger,
         links: Links,
         graph: Graph,
+        fields: Fields,
         settings: HubSpotTargetSettings,
         count: Callable[[str, int], None],
     ) -> None:
         self._api = api
+        self._fields = fields
         self._ledger = ledger
         self._links = links
         self._graph = graph
@@ -69,9 +72,21 @@ class Contacts:
         self._refused_before: Refusals = {}
         self._looked_again: set[str] = set()
 
-    def write(self, persons: Iterable[Person]) -> Refusals:
-        """Make or find the contacts of persons who have messages, and write what has changed."""
+    def write(
+        self,
+        persons: Iterable[Person],
+        preferred: Mapping[str, str] | None = None,
+        consents: Mapping[str, Sequence[Consent]] | None = None,
+    ) -> Refusals:
+        """Make or find the contacts of persons who have messages, and write what has changed.
+
+        Args:
+            persons: as the archive tells them.
+            preferred: person id -> channel on which the person wrote last, where that is known.
+            consents: person id -> new decisions on advertising.
+        """
         latest = {person.person_id: person for person in persons}
+        decisions = dict(consents or {})
         wanted = [
             person
             for person in latest.values()
@@ -80,13 +95,45 @@ class Contacts:
         ]
         for person in wanted:
             self._refused_before.pop(person.person_id, None)
-        refused = self._find_or_create(wanted)
-        drafts = [
-            _Draft(person, contact_properties(person), standard_properties(person))
+        drafts = {
+            person.person_id: self._draft(
+                person, (preferred or {}).get(person.person_id), decisions.pop(person.person_id, ())
+            )
             for person in wanted
-            if person.person_id not in refused
-        ]
-        return refused | self._update(drafts)
+        }
+        refused = self._find_or_create(wanted, drafts)
+        told = [draft for person_id, draft in drafts.items() if person_id not in refused]
+        for person_id, ones in decisions.items():
+            if self._has_contact(person_id):
+                told.append(self._draft_of_consents(person_id, ones))
+        return refused | self._update(told)
+
+    def _draft(self, person: Person, preferred: str | None, decisions: Sequence[Consent]) -> _Draft:
+        contact = self._people.row(person.person_id)
+        marks = consent_marks(contact.written if contact else {}, decisions, self._ledger)
+        facts = {**contact_facts(person, preferred), **self._consent_facts(marks)}
+        own = {PERSON_ID: person.person_id, **self._fields.properties(facts, "onethread")}
+        standard = self._fields.properties({**name_facts(person), **facts}, "people")
+        return _Draft(person, own, standard, marks)
+
+    def _draft_of_consents(self, person_id: str, decisions: Sequence[Consent]) -> _Draft:
+        contact = self._people.row(person_id)
+        marks = consent_marks(contact.written if contact else {}, decisions, self._ledger)
+        own = self._fields.properties(self._consent_facts(marks), "onethread")
+        return _Draft(Person(person_id=person_id, handles=[]), own, {}, marks, whole=False)
+
+    def _consent_facts(self, marks: Mapping[str, str]) -> dict[str, str]:
+        if not marks:
+            return {}
+        agreed, declined = agreed_channels(marks, self._ledger)
+        return {"opted_in": ";".join(agreed), "opted_out": ";".join(declined)}
+
+    def carry_consents(self, source: LedgerContact, into: str) -> None:
+        """A "no" of one person is a "no" of the person that it turned out to be."""
+        target = self._ledger.contact(into)
+        kept = {name: mark for name, mark in source.written.items() if name.startswith(CONSENT)}
+        if target is not None and kept:
+            self._ledger.save_contact(replace(target, written={**kept, **target.written}, content_hash=None))
 
     def ensure(self, handles: Mapping[str, Sequence[Handle]], names: Mapping[str, str | None]) -> Refusals:
         """A contact for each person of whom only messages are known: person id -> the handles seen on them."""
@@ -97,14 +144,15 @@ class Contacts:
             known = self._graph.handles_of(person_id)
             name = self._graph.best_name(person_id) or names.get(person_id)
             persons.append(Person(person_id=person_id, handles=known or list(seen), name=name))
-        refused = self._find_or_create(persons)
+        new = {one.person_id: _Draft(one, {PERSON_ID: one.person_id}, self._names(one)) for one in persons}
+        refused = self._find_or_create(persons, new)
         drafts = [
-            _Draft(person, {PERSON_ID: person.person_id}, {})
+            _Draft(person, {PERSON_ID: person.person_id}, {}, whole=False)
             for person in persons
             if (contact := self._ledger.contact(person.person_id)) is not None and PERSON_ID not in contact.written
         ]
         self._refused_before |= refused
-        self._update(drafts, keep_hash=True)
+        self._update(drafts)
         return {person_id: error for person_id, error in self._refused_before.items() if person_id in handles}
 
     def of(self, person_id: str) -> LedgerContact | None:
@@ -122,11 +170,11 @@ class Contacts:
         record_id = contact.record_id
         if record_id is None or len(self._ledger.contacts_of_record(record_id)) > 1:
             return
-        shown = [*_STANDARD, PERSON_ID, "hubspot_owner_id", "num_associated_deals"]
+        shown = [*self._fields.peoples, PERSON_ID, "hubspot_owner_id", "num_associated_deals"]
         record = self._api.fetch(CONTACTS, record_id, shown)
         if record is None or str(record.get("id")) != record_id:
             return
-        ours = {name for name in contact.written if name.startswith("onethread_")} - {PERSON_ID, PROJECTION}
+        ours = contact.written.keys() & set(self._fields.ours)
         if object_in(record.get("properties")).get(PERSON_ID) == contact.person_id:
             ours.add(PERSON_ID)
         clear = {"id": record_id, "properties": dict.fromkeys(sorted(ours), ""), "objectWriteTraceId": record_id}
@@ -136,15 +184,54 @@ class Contacts:
             self._api.archive(CONTACTS, [record_id])
             self._count("empty contacts archived", 1)
 
+    def clear(self, contact: LedgerContact) -> bool:
+        """Empty all our properties on the contact of an erased person; everything else on it is people's to delete.
+
+        Whether there was a contact to clear. Repeats: harmless.
+        """
+        record_id = contact.record_id
+        if record_id is None or len(self._ledger.contacts_of_record(record_id)) > 1:
+            return False
+        record = self._api.fetch(CONTACTS, record_id, [PERSON_ID])
+        if record is None or str(record.get("id")) != record_id:
+            return False
+        empty = dict.fromkeys([*(name for name, *_ in CONTACT_PROPERTIES), *self._fields.ours], "")
+        clear = {"id": record_id, "properties": empty, "objectWriteTraceId": record_id}
+        written = self._api.write_batch(CONTACTS, "update", [clear], size=1)
+        for refused in written.refused.values():
+            if not refused.missing:
+                raise refused.error
+        return True
+
     # Finding and making
 
-    def _find_or_create(self, persons: Sequence[Person]) -> Refusals:
+    def _find_or_create(self, persons: Sequence[Person], drafts: Mapping[str, _Draft]) -> Refusals:
         unknown = [person for person in persons if not self._is_known(person)]
         if not unknown:
             return {}
-        unknown = self._adopt_by_person_id(unknown)
-        to_create, refused = self._adopt_by_email(unknown)
-        return refused | self._create(to_create)
+        if not self._knows_all():
+            unknown = self._adopt_by_person_id(unknown)
+        taken, refused = self._adopt_by_email(unknown)
+        to_create = [
+            self._without_taken(drafts[one.person_id], taken[one.person_id])
+            for one in unknown
+            if one.person_id in taken
+        ]
+        if not to_create:
+            return refused
+        # Whoever dies in between leaves the note that contacts may be there of which the ledger does not know.
+        self._note_all_known(yes=False)
+        refused |= self._create(to_create)
+        self._note_all_known(yes=True)
+        return refused
+
+    def _knows_all(self) -> bool:
+        """Whether no contact can carry a person id that the ledger does not know: it was there from the first on."""
+        return self._ledger.reply_status(_ALL_KNOWN) == "yes"
+
+    def _note_all_known(self, *, yes: bool) -> None:
+        if self._ledger.reply_status(_ALL_KNOWN) is not None:
+            self._ledger.save_reply_status(_ALL_KNOWN, "yes" if yes else "no")
 
     def _is_known(self, person: Person) -> bool:
         """Whether the graph or the ledger names a contact; a contact that the graph names wins."""
@@ -185,14 +272,18 @@ class Contacts:
                 self._adopt(person.person_id, str(record["id"]), projection=_is_projection(properties))
         return list(by_id.values())
 
-    def _adopt_by_email(self, persons: Sequence[Person]) -> tuple[list[_Draft], Refusals]:
-        """Contacts with one of the person's addresses. Returns what is to be created, and whom nobody can place."""
+    def _adopt_by_email(self, persons: Sequence[Person]) -> tuple[dict[str, set[str]], Refusals]:
+        """Contacts with one of the person's addresses.
+
+        Returns:
+            Who has none -> those of the person's addresses that are on others' contacts; and whom nobody can place.
+        """
         addresses = [address for person in persons for address in emails_of(person)]
         records: dict[str, dict[str, dict[str, Any]]] = {}
         for record in self._api.read_batch(CONTACTS, addresses, _LOOKUP, id_property="email"):
             for address in _addresses(object_in(record.get("properties"))):
                 records.setdefault(address, {})[str(record["id"])] = object_in(record.get("properties"))
-        to_create: list[_Draft] = []
+        to_create: dict[str, set[str]] = {}
         refused: Refusals = {}
         for person in persons:
             found = {key: one for address in emails_of(person) for key, one in records.get(address, {}).items()}
@@ -207,8 +298,7 @@ class Contacts:
                 chosen = made_by_people[0] if made_by_people else min(free, key=int)
                 self._adopt(person.person_id, chosen, projection=_is_projection(free[chosen]))
             else:
-                taken = {address for address in emails_of(person) if records.get(address)}
-                to_create.append(_new_contact(person, taken))
+                to_create[person.person_id] = {one for one in emails_of(person) if records.get(one)}
         return to_create, refused
 
     def _create(self, drafts: Sequence[_Draft]) -> Refusals:
@@ -223,10 +313,11 @@ class Contacts:
             properties = object_in(existing.get("properties")) if existing else {}
             if existing and self._is_free(str(existing["id"]), properties, person_id):
                 self._adopt(person_id, str(existing["id"]), projection=_is_projection(properties))
-                self._update([replace(draft, standard={})], keep_hash=True)
+                self._update([replace(draft, standard={}, whole=False)])
             else:
                 # An address that HubSpot will not take must not keep the conversation out.
-                again.append(replace(draft, standard={k: v for k, v in draft.standard.items() if "name" in k}))
+                names = {self._fields.map.find("contact", fact) for fact in ("first_name", "last_name")}
+                again.append(replace(draft, standard={k: v for k, v in draft.standard.items() if k in names}))
         return {key: one.error for key, one in self._create_once(again).items()}
 
     def _create_once(self, drafts: Sequence[_Draft]) -> dict[str, Refused]:
@@ -243,8 +334,8 @@ class Contacts:
         with self._ledger.transaction():
             for person_id, record in written.results.items():
                 draft = by_id[person_id]
-                marks = self._marks(values[person_id])
-                content_hash = self._ledger.content_hash(draft.own | standard_properties(draft.person))
+                marks = {**draft.marks, **self._marks(values[person_id])}
+                content_hash = self._ledger.content_hash(draft.own | self._whole_standard(draft))
                 contact = LedgerContact(person_id, str(record["id"]), True, content_hash, marks)
                 self._ledger.save_contact(contact)
         self._count("contacts created", len(written.results))
@@ -264,25 +355,27 @@ class Contacts:
 
     # Writing
 
-    def _update(self, drafts: Sequence[_Draft], *, keep_hash: bool = False) -> Refusals:
-        """Write what differs from what we wrote last. `keep_hash`: the draft is not all there is to say."""
+    def _update(self, drafts: Sequence[_Draft]) -> Refusals:
+        """Write what differs from what we wrote last."""
         inputs: dict[str, dict[str, str]] = {}
         hashes: dict[str, str | None] = {}
         guarded: dict[str, dict[str, str]] = {}
+        marks: dict[str, dict[str, str]] = {}
         for draft in drafts:
             contact = self._ledger.contact(draft.person.person_id)
             if contact is None or contact.record_id is None or contact.gone:
                 continue
-            if not contact.projection:
+            if not contact.projection and draft.whole:
                 draft = replace(draft, own={**draft.own, PROJECTION: "false"}, standard={})
             content_hash = self._ledger.content_hash({**draft.own, **draft.standard})
             if content_hash == contact.content_hash:
                 continue
-            hashes[contact.person_id] = contact.content_hash if keep_hash else content_hash
+            hashes[contact.person_id] = content_hash if draft.whole else contact.content_hash
             inputs[contact.person_id] = self._changed(draft.own, contact)
-            guarded[contact.person_id] = self._changed(draft.standard, contact)
+            guarded[contact.person_id] = self._changed(draft.standard, contact) if contact.projection else {}
+            marks[contact.person_id] = draft.marks
         self._allow(guarded, inputs)
-        return self._write_updates(inputs, hashes)
+        return self._write_updates(inputs, hashes, marks)
 
     def _changed(self, properties: Mapping[str, str], contact: LedgerContact) -> dict[str, str]:
         return {
@@ -297,7 +390,8 @@ class Contacts:
         asked = {person_id: row for person_id, row in rows.items() if row is not None}
         if not asked:
             return
-        records = self._api.read_batch(CONTACTS, [one.record_id for one in asked.values() if one.record_id], _STANDARD)
+        wanted = [one.record_id for one in asked.values() if one.record_id]
+        records = self._api.read_batch(CONTACTS, wanted, self._fields.peoples)
         present = {str(record["id"]): object_in(record.get("properties")) for record in records}
         for person_id, contact in asked.items():
             values = present.get(contact.record_id or "", {})
@@ -306,17 +400,25 @@ class Contacts:
                 if not now or self._ledger.fingerprint(now) == contact.written.get(name):
                     inputs[person_id][name] = value
 
-    def _write_updates(self, updates: Mapping[str, dict[str, str]], hashes: Mapping[str, str | None]) -> Refusals:
-        failed = self._write_once(updates, hashes)
+    def _write_updates(
+        self,
+        updates: Mapping[str, dict[str, str]],
+        hashes: Mapping[str, str | None],
+        marks: Mapping[str, Mapping[str, str]],
+    ) -> Refusals:
+        failed = self._write_once(updates, hashes, marks)
         refused: Refusals = {person_id: one.error for person_id, one in failed.items()}
         again = self._to_try_again(updates, failed, refused)
         # Not all of it is written then, so the next run looks again.
-        failed = self._write_once(again, dict.fromkeys(again))
+        failed = self._write_once(again, dict.fromkeys(again), marks)
         refused = {person_id: error for person_id, error in refused.items() if person_id not in again}
         return refused | {person_id: one.error for person_id, one in failed.items()}
 
     def _write_once(
-        self, updates: Mapping[str, dict[str, str]], hashes: Mapping[str, str | None]
+        self,
+        updates: Mapping[str, dict[str, str]],
+        hashes: Mapping[str, str | None],
+        marks: Mapping[str, Mapping[str, str]],
     ) -> dict[str, Refused]:
         rows = {person_id: self._ledger.contact(person_id) for person_id in updates}
         inputs = [
@@ -328,8 +430,8 @@ class Contacts:
         with self._ledger.transaction():
             for person_id, row in rows.items():
                 if row is not None and person_id not in written.refused:
-                    marks = {**row.written, **self._marks(updates[person_id])}
-                    self._ledger.save_contact(replace(row, written=marks, content_hash=hashes[person_id]))
+                    now = {**row.written, **marks.get(person_id, {}), **self._marks(updates[person_id])}
+                    self._ledger.save_contact(replace(row, written=now, content_hash=hashes[person_id]))
         self._count("contacts updated", len(written.results))
         return written.refused
 
@@ -343,7 +445,7 @@ class Contacts:
         again = {}
         for person_id in failed:
             properties = updates[person_id]
-            own = {name: value for name, value in properties.items() if name not in _STANDARD}
+            own = {name: value for name, value in properties.items() if name not in self._fields.peoples}
             if person_id in lost:
                 if now[lost[person_id]] is not None:
                     again[person_id] = {**own, PERSON_ID: person_id, PROJECTION: "false"}
@@ -357,6 +459,22 @@ class Contacts:
         return again
 
     # Small questions
+
+    def _names(self, person: Person) -> dict[str, str]:
+        return self._fields.properties(name_facts(person), "people")
+
+    def _whole_standard(self, draft: _Draft) -> dict[str, str]:
+        """What would be written if nothing stood against it: the next run compares with that."""
+        return {**draft.standard, **self._names(draft.person)}
+
+    def _without_taken(self, draft: _Draft, taken: set[str]) -> _Draft:
+        """The draft with an address that no other contact has."""
+        name = self._fields.map.find("contact", "email")
+        if name is None or name not in draft.standard:
+            return draft
+        free = [address for address in emails_of(draft.person) if address not in taken]
+        standard = {key: value for key, value in draft.standard.items() if key != name}
+        return replace(draft, standard={**standard, name: free[0]} if free else standard)
 
     def _has_contact(self, person_id: str) -> bool:
         contact = self._ledger.contact(person_id)
@@ -382,7 +500,7 @@ class Contacts:
         properties = object_in(record.get("properties"))
         if properties.get("hubspot_owner_id") or properties.get("num_associated_deals") not in {None, "", "0"}:
             return False
-        values = {name: properties.get(name) for name in _STANDARD}
+        values = {name: properties.get(name) for name in self._fields.peoples}
         marks = {name: self._ledger.fingerprint(value) for name, value in values.items() if value}
         if any(mark != contact.written.get(name) for name, mark in marks.items()):
             return False
@@ -395,13 +513,9 @@ class Contacts:
         return {name: self._ledger.fingerprint(value) for name, value in properties.items()}
 
 
-def _new_contact(person: Person, taken: set[str]) -> _Draft:
-    standard = standard_properties(person)
-    free = [address for address in emails_of(person) if address not in taken]
-    standard = {name: value for name, value in standard.items() if name != "email"}
-    if free:
-        standard["email"] = free[0]
-    return _Draft(person, contact_properties(person), standard)
+def note_new_account(ledger: Ledger) -> None:
+    """Note that no contact carries a person id yet: the property was created just now, for this ledger."""
+    ledger.save_reply_status(_ALL_KNOWN, "yes")
 
 
 def _is_projection(properties: Mapping[str, Any]) -> bool:

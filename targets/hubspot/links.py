@@ -14,10 +14,8 @@ from dataclasses import replace
 from mappings.errors import RejectedError
 from stores.ledger import Ledger, LedgerMessage
 from targets.hubspot.answers import object_in
-from targets.hubspot.api import COMMUNICATIONS, CONTACTS, HubSpotApi
-
-Pair = tuple[str, str]
-"""Communication id, contact id."""
+from targets.hubspot.api import ACTIVITY_KINDS, CONTACTS, HubSpotApi
+from targets.hubspot.places import INBOX, Place, place_of
 
 
 def deleted_in_hubspot() -> RejectedError:
@@ -57,18 +55,18 @@ class Links:
         return {record_id: now[record_id] for record_id in wanted}
 
     def attach(self, messages: Mapping[str, str]) -> tuple[dict[str, str], dict[str, RejectedError]]:
-        """Put communications on timelines: communication id -> contact id.
+        """Put activities on timelines: place -> contact id. A thread of the inbox stays with its contact.
 
         Returns:
-            Communication id -> the contact it is on now (a survivor, perhaps), and why the others are on none.
+            Place -> the contact it is on now (a survivor, perhaps), and why the others are on none.
         """
-        failed = dict(self._api.associate(list(messages.items())))
+        failed = self._associate(messages)
         done = {one: contact for one, contact in messages.items() if one not in failed}
         if not failed:
             return done, {}
         now = self.survivors(failed.values())
         again = {one: survivor for one, contact in failed.items() if (survivor := now[contact]) is not None}
-        refused = dict(self._api.associate(list(again.items())))
+        refused = self._associate(again)
         errors: dict[str, RejectedError] = {}
         for one in failed:
             if one not in again:
@@ -78,6 +76,14 @@ class Links:
             else:
                 done[one] = again[one]
         return done, errors
+
+    def _associate(self, messages: Mapping[str, str]) -> dict[str, str]:
+        """What HubSpot did not take of place -> contact id."""
+        failed: dict[str, str] = {}
+        for kind, places in _by_kind(messages).items():
+            pairs = [(one.record_id, messages[one.text]) for one in places]
+            failed |= {Place(kind, one).text: contact for one, contact in self._api.associate(kind, pairs)}
+        return failed
 
     def move(self, messages: Sequence[LedgerMessage], contact_id: str, person_id: str) -> dict[str, RejectedError]:
         """Take written messages to another contact's timeline; those that are there already only change person.
@@ -95,7 +101,8 @@ class Links:
             if (entry := waiting[record_id]).contact_id
             and (before := self._ledger.survivor(entry.contact_id)) not in {now, contact_id}
         ]
-        self._api.dissociate(old)
+        for kind, places in _by_kind(dict(old)).items():
+            self._api.dissociate(kind, [(one.record_id, dict(old)[one.text]) for one in places])
         moved = [replace(waiting[record_id], contact_id=now, person_id=person_id) for record_id, now in done.items()]
         stayed = [replace(one, person_id=person_id) for one in messages if one.contact_id == contact_id]
         self._ledger.save_messages([*moved, *stayed])
@@ -103,9 +110,19 @@ class Links:
         self._ledger.save_messages([replace(waiting[record_id], state="gone") for record_id in missing])
         return {waiting[record_id].message: errors[record_id] for record_id in errors if record_id not in missing}
 
-    def _is_deleted(self, communication_id: str) -> bool:
-        return self._api.fetch(COMMUNICATIONS, communication_id, ["hs_object_id"]) is None
+    def _is_deleted(self, text: str) -> bool:
+        place = place_of(text)
+        return place.kind != INBOX and self._api.fetch(place.kind, place.record_id, ["hs_object_id"]) is None
 
     def _mark_gone(self, record_id: str) -> None:
         for contact in self._ledger.contacts_of_record(record_id):
             self._ledger.save_contact(replace(contact, gone=True))
+
+
+def _by_kind(places: Iterable[str]) -> dict[str, list[Place]]:
+    """The activities among the places, by their object type."""
+    found: dict[str, list[Place]] = {}
+    for place in map(place_of, places):
+        if place.kind in ACTIVITY_KINDS:
+            found.setdefault(place.kind, []).append(place)
+    return found

@@ -45,13 +45,14 @@ class Moves:
         if self._ledger.carried_out(change.sequence):
             return
         self._timeline.settle()
+        counts: dict[str, int] | None = None
         if change.change == "merge":
             self._merge(change)
         elif change.change == "split":
             self._split(change)
         else:
-            self._erase(change)
-        self._ledger.mark_carried_out(change.sequence)
+            counts = self._erase(change)
+        self._ledger.mark_carried_out(change.sequence, counts)
         self._count(f"persons {change.change} carried out", 1)
 
     def _merge(self, change: PersonChange) -> None:
@@ -68,6 +69,7 @@ class Moves:
                     raise next(iter(errors.values()))
                 source = self._ledger.contact(person_id)
             if source is not None and source.merged_into is None:
+                self._contacts.carry_consents(source, into)
                 target = self._ledger.contact(into)
                 if target is None or target.record_id != source.record_id:
                     self._contacts.retire(source)
@@ -84,7 +86,7 @@ class Moves:
             for person_id in change.from_person_ids
             if person_id != into
             for message in self._ledger.messages_of_person(
-                person_id, handles=change.handles, conversation_keys=change.conversation_keys
+                person_id, handles=change.handles, conversation_keys=change.conversation_keys, spans=change.spans
             )
         ]
         if messages:
@@ -93,19 +95,29 @@ class Moves:
             if errors:
                 raise next(iter(errors.values()))
 
-    def _erase(self, change: PersonChange) -> None:
-        """What we wrote goes; a contact that we made goes for good. One that people made is theirs to delete."""
+    def _erase(self, change: PersonChange) -> dict[str, int]:
+        """What we wrote goes; a contact that we made goes for good. One that people made is theirs to delete.
+
+        What was removed is the receipt of the erasure; see `targets.base`.
+        """
+        counts = {"messages": 0, "contacts deleted": 0, "contacts cleared": 0}
         for person_id in change.from_person_ids:
-            self._timeline.erase(self._ledger.messages_of_person(person_id))
+            messages = self._ledger.messages_of_person(person_id)
+            self._timeline.erase(messages)
+            counts["messages"] += len(messages)
             contact = self._ledger.contact(person_id)
-            if contact is None or contact.record_id is None:
+            if contact is None:
                 continue
-            alone = len(self._ledger.contacts_of_record(contact.record_id)) == 1
-            if contact.projection and alone:
-                self._api.purge_contact(contact.record_id)
-            else:
-                self._contacts.retire(contact)
+            if contact.record_id is not None:
+                alone = len(self._ledger.contacts_of_record(contact.record_id)) == 1
+                if contact.projection and alone:
+                    self._api.purge_contact(contact.record_id)
+                    counts["contacts deleted"] += 1
+                elif self._contacts.clear(contact):
+                    counts["contacts cleared"] += 1
+                self._ledger.forget_record(contact.record_id)
             self._ledger.forget_contact(person_id)
+        return counts
 
     def _contact_of(self, person_id: str, change: PersonChange) -> LedgerContact:
         refused: dict[str, OneThreadError] = self._contacts.ensure({person_id: change.handles}, {})

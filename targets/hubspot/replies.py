@@ -1,4 +1,4 @@
-"""The fate of a reply, written back on the contact on which an agent queued it.
+"""The fate of a reply, written back where an agent wrote it: on the contact, or as the status of an inbox message.
 
 The contact has one set of reply properties; an agent may have queued the next reply already. So the history of the
 status is read first, and only the reply that was queued last is told about.
@@ -14,10 +14,20 @@ from mappings.errors import OneThreadError, PayloadError, RejectedError
 from mappings.from_hubspot import CRM, queued_versions
 from mappings.ids import parse_reply_key
 from mappings.records import Receipt
-from mappings.to_hubspot import REPLY_RANKS, REPLY_STATUS, datetime_text, reply_properties
+from mappings.to_hubspot import (
+    INBOX_RANKS,
+    REPLY_RANKS,
+    REPLY_STATUS,
+    datetime_text,
+    inbox_of_reply,
+    inbox_status,
+    reply_properties,
+)
 from stores.ledger import Ledger
 from targets.hubspot.answers import object_in
 from targets.hubspot.api import CONTACTS, HubSpotApi
+from targets.hubspot.inbox import Inbox
+from targets.hubspot.places import INBOX, Place
 from targets.hubspot.settings import HubSpotTargetSettings
 
 
@@ -38,10 +48,16 @@ class Replies:
     """Reply properties of one HubSpot account."""
 
     def __init__(
-        self, api: HubSpotApi, ledger: Ledger, settings: HubSpotTargetSettings, count: Callable[[str, int], None]
+        self,
+        api: HubSpotApi,
+        ledger: Ledger,
+        inbox: Inbox,
+        settings: HubSpotTargetSettings,
+        count: Callable[[str, int], None],
     ) -> None:
         self._api = api
         self._ledger = ledger
+        self._inbox = inbox
         self._settings = settings
         self._count = count
 
@@ -52,11 +68,15 @@ class Replies:
         """
         failed: list[tuple[Receipt, OneThreadError]] = []
         furthest: dict[str, _Fate] = {}
+        inbox: list[tuple[Receipt, Place]] = []
         for receipt in receipts:
             if receipt.subject_kind != "reply":
                 self._count("receipts of messages not used", 1)
                 continue
             try:
+                if (place := self._place(receipt)) is not None:
+                    inbox.append((receipt, place))
+                    continue
                 fate = self._fate(receipt)
             except PayloadError as error:
                 failed.append((receipt, error))
@@ -64,7 +84,27 @@ class Replies:
             if fate is not None:
                 before = furthest.get(fate.reply_key)
                 furthest[fate.reply_key] = fate if before is None or fate.rank > before.rank else before
-        return failed + self._tell(list(furthest.values()))
+        return failed + self._tell_inbox(inbox) + self._tell(list(furthest.values()))
+
+    def _place(self, receipt: Receipt) -> Place | None:
+        """The inbox message of a reply that was written in the inbox."""
+        found = inbox_of_reply(receipt.reply_key or receipt.subject_key, self._settings.portal_id)
+        return Place(INBOX, found[1], found[0]) if found else None
+
+    def _tell_inbox(self, receipts: list[tuple[Receipt, Place]]) -> list[tuple[Receipt, OneThreadError]]:
+        """One call for the furthest status of each message."""
+        failed: list[tuple[Receipt, OneThreadError]] = []
+        furthest: dict[Place, tuple[Receipt, dict[str, str]]] = {}
+        for receipt, place in receipts:
+            told = inbox_status(receipt)
+            before = furthest.get(place)
+            if told and (before is None or INBOX_RANKS[told["statusType"]] > INBOX_RANKS[before[1]["statusType"]]):
+                furthest[place] = receipt, told
+        for place, (receipt, told) in furthest.items():
+            error = self._inbox.tell(place, told)
+            if error is not None:
+                failed.append((receipt, error))
+        return failed
 
     def _fate(self, receipt: Receipt) -> _Fate | None:
         reply_key = receipt.reply_key or receipt.subject_key

@@ -1,33 +1,42 @@
-"""Makes a HubSpot account ready: checks the token, creates our properties, finds out what the account allows.
+"""Makes a HubSpot account ready: checks the token, creates properties and channels, finds out what the account allows.
 
 Safe to run twice: it creates what is missing and changes nothing else, except that new choices are added to lists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
+from mappings.crm_words import channel_name
 from mappings.errors import CredentialsError, RejectedError, SettingsError
+from mappings.policy import LIMITS
 from mappings.to_hubspot import (
-    DEFAULT_CHANNEL_TYPES,
+    INBOX_CAPABILITIES,
     MESSAGE_KEY,
+    PERSON_ID,
     PROPERTY_GROUP,
     message_key_definition,
     property_definitions,
 )
 from stores.control import Facts
 from stores.database import Stores
+from stores.ledger import Ledger
 from targets.hubspot.answers import Answer, rejected
-from targets.hubspot.api import COMMUNICATIONS, CONTACTS, HubSpotApi
+from targets.hubspot.api import ACTIVITY_KINDS, COMMUNICATIONS, CONTACTS, HubSpotApi
+from targets.hubspot.contacts import note_new_account
+from targets.hubspot.fields import Fields
+from targets.hubspot.inbox import all_pages, channel_fact, ensure_account
 from targets.hubspot.settings import HubSpotTargetSettings
 
 _GROUP_LABEL = "onethread"
+_CHANNEL_TEXTS = ("name", "channelAccountConnectionRedirectUrl", "channelDescription", "channelLogoUrl")
 
 
-def communication_key_fact(portal_id: str) -> str:
-    """Under which name `stores.control.Facts` keeps whether communications take a unique property."""
-    return f"hubspot:{portal_id}:communication_key"
+def message_key_fact(portal_id: str, kind: str) -> str:
+    """Under which name `stores.control.Facts` keeps whether an activity type takes a unique property."""
+    return f"hubspot:{portal_id}:{'communication' if kind == COMMUNICATIONS else kind}_key"
 
 
 def setup_hubspot(
@@ -35,7 +44,7 @@ def setup_hubspot(
     stores: Stores,
     *,
     dry_run: bool = False,
-    channels: Sequence[str] = tuple(DEFAULT_CHANNEL_TYPES),
+    channels: Sequence[str] = tuple(LIMITS),
 ) -> list[str]:
     """Set the account up (with `dry_run`: only say what would be done), one line for each thing done.
 
@@ -47,17 +56,83 @@ def setup_hubspot(
 
     Raises:
         CredentialsError: the token is refused, or may not do something that is needed.
-        SettingsError: the token belongs to another account, or a property of ours exists in another shape.
+        SettingsError: the token belongs to another account, a property of ours exists in another shape, the field map
+            does not fit the account, or a setting of the inbox is missing.
     """
     api = HubSpotApi(settings, stores)
+    fields = Fields(settings)
     lines = [_check_account(api, settings.portal_id), *_check_access(api)]
     lines += _ensure_group(api, CONTACTS, dry_run=dry_run)
-    lines += _ensure_properties(api, property_definitions(channels), dry_run=dry_run)
-    mode, found = _probe_message_key(api, dry_run=dry_run)
-    lines += found
-    if mode is not None and not dry_run:
-        Facts(stores).save(communication_key_fact(settings.portal_id), mode)
+    there = _definitions(api, CONTACTS)
+    lines += [
+        _ensure_property(api, one, there.get(one["name"]), dry_run=dry_run) for one in property_definitions(channels)
+    ]
+    for kind in ACTIVITY_KINDS:
+        mode, found = _probe_message_key(api, kind, dry_run=dry_run)
+        lines += found
+        if mode is not None and not dry_run:
+            Facts(stores).save(message_key_fact(settings.portal_id, kind), mode)
+    if not dry_run:
+        if PERSON_ID not in there:
+            note_new_account(Ledger(stores, "hubspot", settings.portal_id))
+        fields.check(api, stores, now=True)
+        lines.append(f"properties: {fields.map.where} fits the account")
+    return lines + _ensure_inbox(api, settings, stores, dry_run=dry_run)
+
+
+def _ensure_inbox(api: HubSpotApi, settings: HubSpotTargetSettings, stores: Stores, *, dry_run: bool) -> list[str]:
+    """A custom channel for each channel of the inbox, and its accounts."""
+    if not settings.inbox_channels:
+        return []
+    if settings.inbox_webhook_url is None or settings.webhook_token is None:
+        msg = "inbox_channels needs inbox_webhook_url and webhook_token: HubSpot posts agents' answers there"
+        raise SettingsError(msg)
+    hook = f"{settings.inbox_webhook_url}?token={quote(settings.webhook_token.get_secret_value(), safe='')}"
+    there = {str(one.get("name")): one for one in all_pages(api, api.paths.channels(), "custom-channels")}
+    facts, lines = Facts(stores), []
+    for channel in settings.inbox_channels:
+        name = f"{channel_name(channel)} (onethread)"
+        found = there.get(name)
+        if dry_run:
+            lines.append(f"inbox channel {name}: {'is there' if found else 'would be registered'}")
+            continue
+        if found is None:
+            found = _carried_out("POST custom-channels", _register(api, settings, name, hook)).body
+            lines.append(f"inbox channel {name}: registered")
+        elif found.get("webhookUrl") != hook:
+            path = api.paths.channels(str(found["id"]))
+            # All of them must be told (documented: hubspot-sdk 0.1.0a9); what is not set is empty (assumed).
+            body = {name: found.get(name) or "" for name in _CHANNEL_TEXTS}
+            body |= {"capabilities": found.get("capabilities") or dict(INBOX_CAPABILITIES), "webhookUrl": hook}
+            answer = api.call("PATCH", path, "custom-channels/id", body=body)
+            _carried_out("PATCH custom-channels/id", answer)
+            lines.append(f"inbox channel {name}: got our address")
+        else:
+            lines.append(f"inbox channel {name}: is there")
+        channel_id = str(found["id"])
+        facts.save(channel_fact(settings.portal_id, channel), channel_id)
+        for account in _accounts_of(settings, channel):
+            account_id, new = ensure_account(api, settings, channel_id, channel, account)
+            facts.save(channel_fact(settings.portal_id, channel, account), account_id)
+            lines.append(f"inbox account {channel}:{account}: {'added' if new else 'is there'}")
     return lines
+
+
+def _register(api: HubSpotApi, settings: HubSpotTargetSettings, name: str, hook: str) -> Answer:
+    """v3 wants the developer's key and the app in the address; dated versions know the app by its token."""
+    query: dict[str, str] = {}
+    if settings.api_version == "v3":
+        if settings.developer_api_key is None or settings.app_id is None:
+            msg = "registering an inbox channel by v3 needs developer_api_key and app_id (or set api_version 2026-03)"
+            raise SettingsError(msg)
+        query = {"hapikey": settings.developer_api_key.get_secret_value(), "appId": settings.app_id}
+    body = {"name": name, "capabilities": dict(INBOX_CAPABILITIES), "webhookUrl": hook}
+    return api.call("POST", api.paths.new_channel(), "custom-channels", body=body, query=query)
+
+
+def _accounts_of(settings: HubSpotTargetSettings, channel: str) -> list[str]:
+    pairs = [name.partition(":") for name in settings.inbox_accounts]
+    return [account for slug, _, account in pairs if slug == channel and account]
 
 
 def _check_account(api: HubSpotApi, portal_id: str) -> str:
@@ -71,7 +146,7 @@ def _check_account(api: HubSpotApi, portal_id: str) -> str:
 
 def _check_access(api: HubSpotApi) -> list[str]:
     lines = []
-    for kind in (CONTACTS, COMMUNICATIONS):
+    for kind in (CONTACTS, *ACTIVITY_KINDS):
         try:
             _carried_out(f"GET {kind}", api.first_page(kind))
         except CredentialsError as error:
@@ -92,10 +167,9 @@ def _ensure_group(api: HubSpotApi, kind: str, *, dry_run: bool) -> list[str]:
     return [f"property group {PROPERTY_GROUP} of {kind}: created"]
 
 
-def _ensure_properties(api: HubSpotApi, wanted: Iterable[dict[str, Any]], *, dry_run: bool) -> list[str]:
-    found = _carried_out("GET properties/contacts", api.properties(CONTACTS)).listed("results")
-    there = {str(one.get("name")): one for one in found}
-    return [_ensure_property(api, definition, there.get(definition["name"]), dry_run=dry_run) for definition in wanted]
+def _definitions(api: HubSpotApi, kind: str) -> dict[str, dict[str, Any]]:
+    found = _carried_out(f"GET properties/{kind}", api.properties(kind)).listed("results")
+    return {str(one.get("name")): one for one in found}
 
 
 def _ensure_property(
@@ -125,23 +199,20 @@ def _ensure_property(
     return f"contact property {name}: got the choices {values}"
 
 
-def _probe_message_key(api: HubSpotApi, *, dry_run: bool) -> tuple[str | None, list[str]]:
-    """Whether communications take a property with unique values: HubSpot's pages do not say (read 2026-11)."""
-    found = _carried_out("GET properties/communications", api.properties(COMMUNICATIONS)).listed("results")
-    there = next((one for one in found if one.get("name") == MESSAGE_KEY), None)
-    by_property = f"communication property {MESSAGE_KEY}: {{}}; messages are written by their key"
-    by_reading = "communications take no property with unique values here ({}); messages are read back after a failure"
+def _probe_message_key(api: HubSpotApi, kind: str, *, dry_run: bool) -> tuple[str | None, list[str]]:
+    """Whether an activity type takes a property with unique values: HubSpot's pages do not say (read 2026-11)."""
+    there = _definitions(api, kind).get(MESSAGE_KEY)
+    by_property = f"{kind} property {MESSAGE_KEY}: {{}}; messages are written by their key"
+    by_reading = f"{kind} take no property with unique values here ({{}}); messages are read back after a failure"
     if there is not None:
         if there.get("hasUniqueValue"):
             return "property", [by_property.format("is there")]
         return "readback", [by_reading.format("the property exists without them")]
     if dry_run:
-        return None, [f"communication property {MESSAGE_KEY}: would be tried; an account may refuse it"]
+        return None, [f"{kind} property {MESSAGE_KEY}: would be tried; an account may refuse it"]
     try:
-        lines = _ensure_group(api, COMMUNICATIONS, dry_run=False)
-        answer = _carried_out(
-            "POST properties/communications", api.create_property(COMMUNICATIONS, message_key_definition())
-        )
+        lines = _ensure_group(api, kind, dry_run=False)
+        answer = _carried_out(f"POST properties/{kind}", api.create_property(kind, message_key_definition()))
     except RejectedError as error:
         return "readback", [by_reading.format(error.code or "refused")]
     if answer.body.get("hasUniqueValue") is False:

@@ -1,6 +1,6 @@
-"""Messages as communications on contacts' timelines: each once, whatever happens on the way.
+"""Messages as communications or notes on contacts' timelines, or in the inbox: each once, whatever happens on the way.
 
-Two ways, and set-up found out which one the account allows. With a unique property on communications (`PROPERTY`) a
+Two ways, and set-up found out which one the account allows. With a unique property on the object type (`PROPERTY`) a
 batch is upserted, so it can be sent again after any failure. Without (`READBACK`) what is about to be created is
 committed to the ledger first; when the answer stays away, the contacts' timelines are read and the reference in each
 body says what was created. Associations are read, never the search index: that lags behind (documented).
@@ -17,22 +17,30 @@ from mappings.errors import OneThreadError, RejectedError, UnavailableError
 from mappings.fold import change_without_content, fold_message, is_unsent, without_content
 from mappings.records import ArchivedMessage, Handle, MessageChange
 from mappings.to_hubspot import (
+    BODY_PROPERTIES,
     MESSAGE_KEY,
-    communication_properties,
+    NOTE,
+    activity_properties,
     communication_reference,
+    day_properties,
     reference_in_body,
 )
 from stores.graph import Graph
 from stores.ledger import Ledger, LedgerContact, LedgerMessage
 from targets.crm_people import CrmPeople
 from targets.hubspot.answers import Input, Refused, Written, object_in
-from targets.hubspot.api import COMMUNICATION_TO_CONTACT, COMMUNICATIONS, HubSpotApi
+from targets.hubspot.api import COMMUNICATIONS, NOTES, TO_CONTACT, HubSpotApi
 from targets.hubspot.contacts import Contacts
+from targets.hubspot.days import Day, with_days
+from targets.hubspot.inbox import Inbox
 from targets.hubspot.links import Links, deleted_in_hubspot
+from targets.hubspot.places import INBOX, Place, place_of
 from targets.hubspot.settings import HubSpotTargetSettings
 
 PROPERTY = "property"
 READBACK = "readback"
+ERASED_BODY = "erased"
+"""What stands in an archived activity in the place of an erased person's words."""
 _ROUNDS = 3
 
 Parkable = dict[str, OneThreadError]
@@ -47,6 +55,7 @@ class _Draft:
     reference: str
     entry: LedgerMessage
     properties: dict[str, str]
+    kind: str
 
     @property
     def key(self) -> str:
@@ -62,11 +71,12 @@ class Timeline:
         ledger: Ledger,
         links: Links,
         contacts: Contacts,
+        inbox: Inbox,
         graph: Graph,
         settings: HubSpotTargetSettings,
         count: Callable[[str, int], None],
         *,
-        mode: str,
+        modes: Mapping[str, str],
     ) -> None:
         self._api = api
         self._ledger = ledger
@@ -75,7 +85,8 @@ class Timeline:
         self._people = CrmPeople(ledger, graph, "hubspot_contact", settings.portal_id)
         self._settings = settings
         self._count = count
-        self._mode = mode
+        self._inbox = inbox
+        self._modes = modes
 
     def write(self, messages: Iterable[ArchivedMessage], *, keep: bool = False) -> Parkable:
         """Put messages on their persons' timelines, or change them there.
@@ -87,8 +98,10 @@ class Timeline:
         Repeats: what has not changed costs no call.
         """
         self.settle()
-        latest = {self._ledger.fingerprint(one.message_key): one for one in messages}
-        rows = self._ledger.messages(latest)
+        roll_up = self._settings.roll_up
+        found = with_days(messages, self._ledger, roll_up=roll_up, elsewhere=self._inbox.has_or_takes)
+        latest = {self._ledger.fingerprint(one.message_key): one for one in found}
+        rows = {mark: row for mark, row in self._ledger.messages(latest).items() if row.state != "intended"}
         persons: dict[str, str] = {}
         parkable: Parkable = {}
         for mark, message in latest.items():
@@ -113,7 +126,9 @@ class Timeline:
                 parkable[message.message_key] = deleted_in_hubspot()
             else:
                 drafts.append(self._draft(message, person_id, contact, rows.get(mark), keep=keep))
-        return parkable | self._write_drafts(drafts, rows)
+        parkable |= self._write_drafts(drafts, rows)
+        days = {one.message_key: one.brought for one in found if isinstance(one, Day)}
+        return {key: error for whole, error in parkable.items() for key in days.get(whole, [whole])}
 
     def change(self, changes: Sequence[MessageChange]) -> Parkable:
         """Edits, removals and reactions in a pipe without an archive: kept, and shown on messages already written."""
@@ -129,39 +144,68 @@ class Timeline:
         return self.write([ArchivedMessage.model_validate(one) for one in kept], keep=True) if kept else {}
 
     def erase(self, messages: Sequence[LedgerMessage]) -> None:
-        """Remove written messages from HubSpot; they are never written again."""
-        self._api.archive(COMMUNICATIONS, [one.record_id for one in messages if one.record_id])
+        """Remove written messages from HubSpot; they are never written again.
+
+        Deleted records can be restored for 90 days (knowledge.hubspot.com/records/restore-deleted-records, updated
+        2025-11-10, read 2026-11, documented for contacts, companies, emails and others; assumed for communications), so
+        their words are overwritten first. Whether the history of the property goes at once is not documented.
+        """
+        places = [place_of(one.record_id) for one in messages if one.record_id]
+        for kind, body in BODY_PROPERTIES.items():
+            record_ids = [one.record_id for one in places if one.kind == kind]
+            inputs: list[Input] = [
+                {"id": one, "properties": {body: ERASED_BODY}, "objectWriteTraceId": one} for one in record_ids
+            ]
+            written = self._api.write_batch(kind, "update", inputs, size=self._settings.message_batch_size)
+            for refused in written.refused.values():
+                if not refused.missing:
+                    raise refused.error
+            self._api.archive(kind, record_ids)
+        self._inbox.erase([one for one in places if one.kind == INBOX])
         self._ledger.erase_messages(messages)
         self._count("messages erased", len(messages))
 
     def settle(self) -> int:
         """Find out what came of creations without an answer, from a run that died too; the number that happened."""
-        intents = self._ledger.intents()
+        intents = self._activity_intents()
         if not intents:
             return 0
         now = self._links.survivors({one.contact_id for one in intents if one.contact_id})
         contacts = {contact for contact in now.values() if contact is not None}
-        on_timeline = self._api.communications_of(contacts)
-        known = {one for contact in contacts for one in self._ledger.records_on_contact(contact)}
-        unknown = {one for ones in on_timeline.values() for one in ones} - known
-        found: dict[str, str] = {}
-        for record in self._api.read_batch(COMMUNICATIONS, sorted(unknown), ["hs_communication_body"]):
-            reference = reference_in_body(object_in(record.get("properties")).get("hs_communication_body"))
-            if reference:
-                found[reference] = min(found.get(reference, str(record["id"])), str(record["id"]), key=int)
+        kinds = {_kind_of_intent(one) for one in intents}
+        found = {kind: self._references_on(kind, contacts) for kind in kinds}
         settled, lost = [], []
-        for intent in self._ledger.intents():  # read again: their contacts may have been renamed
-            record_id = found.get((intent.kept or {}).get("reference", ""))
+        for intent in self._activity_intents():  # read again: their contacts may have been renamed
+            kind = _kind_of_intent(intent)
+            record_id = found[kind].get((intent.kept or {}).get("reference", ""))
             if record_id is None:
                 lost.append(intent.message)
             else:
-                kept = {key: value for key, value in (intent.kept or {}).items() if key != "reference"}
-                settled.append(replace(intent, state="written", record_id=record_id, kept=kept or None))
+                kept = {key: value for key, value in (intent.kept or {}).items() if key not in {"reference", "kind"}}
+                place = Place(kind, record_id)
+                settled.append(replace(intent, state="written", record_id=place.text, kept=kept or None))
         with self._ledger.transaction():
             self._ledger.save_messages(settled)
             self._ledger.forget_messages(lost)
         self._count("messages written", len(settled))
         return len(settled)
+
+    def _activity_intents(self) -> list[LedgerMessage]:
+        """Intents of the inbox settle themselves: they are published again under the same id."""
+        return [one for one in self._ledger.intents() if INBOX not in (one.kept or {})]
+
+    def _references_on(self, kind: str, contacts: set[str]) -> dict[str, str]:
+        """What is on these timelines and not in the ledger: reference in the body -> id of the oldest such record."""
+        on_timeline = self._api.activities_of(kind, contacts)
+        known = {one for contact in contacts for one in self._ledger.records_on_contact(contact)}
+        unknown = {one for ones in on_timeline.values() for one in ones if Place(kind, one).text not in known}
+        found: dict[str, str] = {}
+        body = BODY_PROPERTIES[kind]
+        for record in self._api.read_batch(kind, sorted(unknown), [body]):
+            reference = reference_in_body(object_in(record.get("properties")).get(body))
+            if reference:
+                found[reference] = min(found.get(reference, str(record["id"])), str(record["id"]), key=int)
+        return found
 
     # Who, where and what
 
@@ -185,17 +229,21 @@ class Timeline:
         keep: bool,
     ) -> _Draft:
         kept: dict[str, Any] | None = None
-        if keep:
+        if keep and not isinstance(message, Day):
             changes = self._ledger.changes(message.message_key)
             original = without_content(message) if is_unsent(changes) else message
             kept = {"message": original.model_dump(mode="json")}
             message = fold_message([message], changes)
-        properties = communication_properties(
-            message,
-            channel_types=self._settings.channel_types,
-            owner_ids=self._settings.owner_ids,
-            max_characters=self._settings.max_body_characters,
-        )
+        channel_type = self._settings.channel_type(message.channel)
+        kind = NOTES if channel_type == NOTE else COMMUNICATIONS
+        if row is not None and row.record_id:
+            kind = place_of(row.record_id).kind
+        elif (place := self._inbox.place_of_reply(message)) is not None or self._inbox.takes(message):
+            kind = INBOX
+            row = None if place is None else LedgerMessage("", "written", record_id=place.text)
+        properties = self._properties(message, kind, "SMS" if channel_type == NOTE else channel_type)
+        if isinstance(message, Day):
+            kept = {"parts": [one.model_dump(mode="json") for one in message.parts]}
         entry = self._ledger.entry_for(
             message,
             "written",
@@ -205,16 +253,40 @@ class Timeline:
             content_hash=self._ledger.content_hash(properties),
             kept=kept,
         )
-        return _Draft(message, communication_reference(message.message_key), entry, properties)
+        return _Draft(message, communication_reference(message.message_key), entry, properties, kind)
+
+    def _properties(self, message: ArchivedMessage, kind: str, channel_type: str) -> dict[str, str]:
+        """What is written, and (in the inbox) by what a change is noticed."""
+        most = self._settings.max_body_characters
+        if kind == INBOX:
+            shown = activity_properties(message, channel_type=channel_type, max_characters=most)
+            return {"status": message.status or "", **shown}
+        if isinstance(message, Day):
+            return day_properties(
+                message.parts, message.message_key, kind, channel_type=channel_type, max_characters=most
+            )
+        return activity_properties(
+            message, kind, channel_type=channel_type, owner_ids=self._settings.owner_ids, max_characters=most
+        )
 
     # Writing
 
     def _write_drafts(self, drafts: Sequence[_Draft], rows: Mapping[str, LedgerMessage]) -> Parkable:
         new = [draft for draft in drafts if draft.entry.message not in rows]
-        parkable = self._create_with_property(new) if self._mode == PROPERTY else self._create_with_readback(new)
+        parkable: Parkable = {}
+        for kind, mode in self._modes.items():
+            mine = [draft for draft in new if draft.kind == kind]
+            create = self._create_with_property if mode == PROPERTY else self._create_with_readback
+            parkable |= create(kind, mine)
+        parkable |= self._publish([draft for draft in new if draft.kind == INBOX])
         old = [(draft, rows[draft.entry.message]) for draft in drafts if draft.entry.message in rows]
         changed = [draft for draft, row in old if row.content_hash != draft.entry.content_hash]
-        parkable |= self._update(changed, rows)
+        for kind in self._modes:
+            parkable |= self._update(kind, [draft for draft in changed if draft.kind == kind], rows)
+        for draft in changed:
+            if draft.kind == INBOX:
+                error = self._inbox.follow(draft.message, draft.entry, rows[draft.entry.message])
+                parkable |= {draft.key: error} if error else {}
         moving: dict[tuple[str, str], list[LedgerMessage]] = {}
         for draft, row in old:
             contact_id, person_id = draft.entry.contact_id or "", draft.entry.person_id or ""
@@ -228,12 +300,18 @@ class Timeline:
             parkable |= {keys[mark]: error for mark, error in errors.items()}
         return parkable
 
-    def _create_with_property(self, drafts: Sequence[_Draft]) -> Parkable:
+    def _publish(self, drafts: Sequence[_Draft]) -> Parkable:
+        for draft in drafts:
+            if draft.entry.record_id is not None:
+                self._inbox.adopt(draft.message, draft.entry, place_of(draft.entry.record_id))
+        return self._inbox.publish([(one.message, one.entry) for one in drafts if one.entry.record_id is None])
+
+    def _create_with_property(self, kind: str, drafts: Sequence[_Draft]) -> Parkable:
         by_reference = {draft.reference: draft for draft in drafts}
 
         def save(part: Written) -> None:
             entries = [
-                replace(by_reference[reference].entry, record_id=str(record["id"]), contact_id=None)
+                replace(by_reference[reference].entry, record_id=Place(kind, str(record["id"])).text, contact_id=None)
                 for reference, record in part.results.items()
             ]
             self._ledger.save_messages(entries)
@@ -249,35 +327,38 @@ class Timeline:
             for draft in drafts
         ]
         written = self._api.write_batch(
-            COMMUNICATIONS,
+            kind,
             "upsert",
             inputs,
             size=self._settings.message_batch_size,
             id_property=MESSAGE_KEY,
-            recognise=_reference_digits(by_reference),
+            recognise=_reference_digits(kind, by_reference),
             written_so_far=save,
         )
-        ids = {str(record["id"]): by_reference[reference] for reference, record in written.results.items()}
+        ids = {
+            Place(kind, str(record["id"])).text: by_reference[reference]
+            for reference, record in written.results.items()
+        }
         parkable: Parkable = {by_reference[one].key: refused.error for one, refused in written.refused.items()}
-        return parkable | self._attach(ids)
+        return parkable | self._attach(kind, ids)
 
-    def _attach(self, drafts: Mapping[str, _Draft]) -> Parkable:
-        """Associate what was just upserted: record id -> draft."""
+    def _attach(self, kind: str, drafts: Mapping[str, _Draft]) -> Parkable:
+        """Associate what was just upserted: place -> draft."""
         done, errors = self._links.attach({one: draft.entry.contact_id or "" for one, draft in drafts.items()})
         self._ledger.save_messages(
             [replace(drafts[one].entry, record_id=one, contact_id=contact_id) for one, contact_id in done.items()]
         )
         if errors:
             # On no timeline nobody would see it; it is made again when it is replayed.
-            self._api.archive(COMMUNICATIONS, errors)
+            self._api.archive(kind, [place_of(one).record_id for one in errors])
             self._ledger.forget_messages(drafts[one].entry.message for one in errors)
         return {drafts[one].key: error for one, error in errors.items()}
 
-    def _create_with_readback(self, drafts: Sequence[_Draft]) -> Parkable:
+    def _create_with_readback(self, kind: str, drafts: Sequence[_Draft]) -> Parkable:
         waiting = list(drafts)
         parkable: Parkable = {}
         for _ in range(_ROUNDS):
-            refused, unknown = self._create_once(waiting)
+            refused, unknown = self._create_once(kind, waiting)
             waiting = []
             if unknown:
                 if self._settings.settle_wait_seconds:
@@ -291,7 +372,7 @@ class Timeline:
         msg = "HubSpot: creating messages keeps ending without an answer; run again later, nothing is written twice"
         raise UnavailableError(msg)
 
-    def _create_once(self, drafts: Sequence[_Draft]) -> tuple[list[tuple[_Draft, Refused]], list[_Draft]]:
+    def _create_once(self, kind: str, drafts: Sequence[_Draft]) -> tuple[list[tuple[_Draft, Refused]], list[_Draft]]:
         """Create with intents; returns what was refused, and what nobody knows."""
         by_reference = {draft.reference: draft for draft in drafts}
         refused: list[tuple[_Draft, Refused]] = []
@@ -299,7 +380,8 @@ class Timeline:
 
         def save(part: Written) -> None:
             entries = [
-                replace(by_reference[one].entry, record_id=str(record["id"])) for one, record in part.results.items()
+                replace(by_reference[one].entry, record_id=Place(kind, str(record["id"])).text)
+                for one, record in part.results.items()
             ]
             with self._ledger.transaction():
                 self._ledger.save_messages(entries)
@@ -313,12 +395,12 @@ class Timeline:
             chunk = drafts[start : start + size]
             self._ledger.save_messages([_intent(one) for one in chunk])
             self._api.write_batch(
-                COMMUNICATIONS,
+                kind,
                 "create",
                 [_creation(draft) for draft in chunk],
                 size=size,
                 repeatable=False,
-                recognise=_reference_digits(by_reference),
+                recognise=_reference_digits(kind, by_reference),
                 written_so_far=save,
             )
         return refused, unknown
@@ -339,7 +421,7 @@ class Timeline:
                 again.append(replace(draft, entry=replace(draft.entry, contact_id=survivor)))
         return again
 
-    def _update(self, drafts: Sequence[_Draft], rows: Mapping[str, LedgerMessage]) -> Parkable:
+    def _update(self, kind: str, drafts: Sequence[_Draft], rows: Mapping[str, LedgerMessage]) -> Parkable:
         by_reference = {draft.reference: draft for draft in drafts}
 
         def save(part: Written) -> None:
@@ -352,11 +434,15 @@ class Timeline:
             self._count("messages changed", len(entries))
 
         inputs = [
-            {"id": draft.entry.record_id, "properties": draft.properties, "objectWriteTraceId": draft.reference}
+            {
+                "id": place_of(draft.entry.record_id or "").record_id,
+                "properties": draft.properties,
+                "objectWriteTraceId": draft.reference,
+            }
             for draft in drafts
         ]
         written = self._api.write_batch(
-            COMMUNICATIONS, "update", inputs, size=self._settings.message_batch_size, written_so_far=save
+            kind, "update", inputs, size=self._settings.message_batch_size, written_so_far=save
         )
         gone = [by_reference[one] for one, refused in written.refused.items() if refused.missing]
         # Somebody deleted the activity in HubSpot; it is not made again.
@@ -366,25 +452,29 @@ class Timeline:
 
 
 def _intent(draft: _Draft) -> LedgerMessage:
-    kept = {**(draft.entry.kept or {}), "reference": draft.reference[:12]}
+    kept = {**(draft.entry.kept or {}), "reference": draft.reference[:12], "kind": draft.kind}
     return replace(draft.entry, state="intended", kept=kept)
+
+
+def _kind_of_intent(intent: LedgerMessage) -> str:
+    return str((intent.kept or {}).get("kind") or COMMUNICATIONS)
 
 
 def _creation(draft: _Draft) -> Input:
     to = {"id": draft.entry.contact_id}
     return {
         "properties": draft.properties,
-        "associations": [{"to": to, "types": [COMMUNICATION_TO_CONTACT]}],
+        "associations": [{"to": to, "types": [TO_CONTACT[draft.kind]]}],
         "objectWriteTraceId": draft.reference,
     }
 
 
-def _reference_digits(by_reference: Mapping[str, _Draft]) -> Callable[[dict[str, Any]], str | None]:
+def _reference_digits(kind: str, by_reference: Mapping[str, _Draft]) -> Callable[[dict[str, Any]], str | None]:
     """Recognises a result that came without trace id by the reference at the end of its body."""
     short = {reference[:12]: reference for reference in by_reference}
 
     def recognise(record: dict[str, Any]) -> str | None:
-        body = object_in(record.get("properties")).get("hs_communication_body")
+        body = object_in(record.get("properties")).get(BODY_PROPERTIES[kind])
         return short.get(reference_in_body(body) or "")
 
     return recognise

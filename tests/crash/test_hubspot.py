@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mappings.records import Record
+from targets.hubspot import setup_hubspot
 from tests.targets.hubspot_world import World, lines_of, merge, message, person, world
 
 PEOPLE = 2
@@ -100,12 +102,40 @@ def test_killed_between_the_last_write_and_the_state(
     people = [person(number) for number in range(PEOPLE)]
     records = [*people, *(message(number, of=number % PEOPLE) for number in range(MESSAGES))]
     with world(state_url, unique=unique, search_lag_seconds=3600) as account:
-        killer = Killer(account, 7 if unique else 5, monkeypatch)
+        killer = Killer(account, 6 if unique else 4, monkeypatch)
         run_and_kill(account, killer, tmp_path, *records)
         assert len(account.bodies()) == MESSAGES
         account.write(*records)
         check_once(account)
         assert len(account.contacts()) == PEOPLE
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3, 4, 5, 7])
+def test_killed_while_publishing_into_the_inbox(
+    state_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    now = datetime.now(UTC)
+    ours = {"direction": "outbound", "author_kind": "bot"}
+    records = [
+        *(person(number) for number in range(PEOPLE)),
+        *(message(n, of=n % PEOPLE, sent_at=now + timedelta(seconds=n), **(ours if n % 3 else {})) for n in range(5)),
+    ]
+    with world(state_url, setup=False) as account:
+        account.config |= {
+            "inbox_channels": ["whatsapp"], "inbox_id": "9", "webhook_token": "word", "app_id": "1",
+            "inbox_webhook_url": "https://hooks.shop.example/webhooks/hubspot", "developer_api_key": "key",
+        }  # fmt: skip
+        setup_hubspot(account.settings, account.stores)
+        killer = Killer(account, calls, monkeypatch)
+        run_and_kill(account, killer, tmp_path, *records)
+        account.write(*records)
+        threads = account.app.state()["inbox"]["threads"].values()
+        said = Counter(one["text"] for thread in threads for one in thread["messages"])
+        assert said == Counter({f"words of message {number}.": 1 for number in range(5)})
+        assert len(account.app.channels.accounts) == 1
+        account.calls()
+        account.write(*records)
+        assert not account.calls()
 
 
 @pytest.mark.slow

@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 
-from mappings.errors import MissingFieldError
-from mappings.from_hubspot import contact_from_hubspot, moment_from_hubspot, replies_from_hubspot
+from mappings.errors import MissingFieldError, PayloadError
+from mappings.from_hubspot import (
+    contact_from_hubspot,
+    moment_from_hubspot,
+    replies_from_hubspot,
+    reply_from_hubspot_inbox,
+)
 from mappings.records import Contact, Reply
 from tests.contract.mapping import FIXTURES, check_golden
 
@@ -39,6 +44,53 @@ def test_a_contact_is_mapped_as_its_golden_file_says(name: str) -> None:
 
 def test_the_replies_are_mapped_as_their_golden_file_says() -> None:
     check_golden("hubspot", "replies", [one.model_dump(mode="json") for one in replies(load("replies"))])
+
+
+def inbox(event: dict[str, Any]) -> Reply | None:
+    return reply_from_hubspot_inbox(event, portal_id=PORTAL, received_at=LONG_AGO)
+
+
+def test_an_agents_answer_in_the_inbox_is_mapped_as_its_golden_file_says() -> None:
+    reply = inbox(load("inbox_answer"))
+    assert reply is not None
+    check_golden("hubspot", "inbox_answer", [reply.model_dump(mode="json", exclude_defaults=True)])
+
+
+@pytest.mark.parametrize(
+    ("identifier", "handle"),
+    [
+        ({"type": "HS_EMAIL_ADDRESS", "value": "Ana@Shop.example"}, "email:-:ana@shop.example"),
+        ({"type": "CHANNEL_SPECIFIC_OPAQUE_ID", "value": "messenger_psid:1:2"}, "messenger_psid:1:2"),
+        ({"type": "CHANNEL_SPECIFIC_OPAQUE_ID", "value": "no handle"}, None),
+    ],
+)
+def test_the_customer_is_named_by_the_address_that_we_gave(identifier: dict[str, str], handle: str | None) -> None:
+    event = load("inbox_answer")
+    event["message"]["recipients"][0]["deliveryIdentifier"] = identifier
+    reply = inbox(event)
+    assert reply is not None
+    assert [one.key for one in reply.handles[1:]] == ([handle] if handle else [])
+
+
+@pytest.mark.parametrize(("actor", "kind"), [("A-9001", "agent"), ("B-7", "bot"), ("I-1", "bot"), ("", "bot")])
+def test_only_people_are_agents_in_the_inbox(actor: str, kind: str) -> None:
+    event = load("inbox_answer")
+    event["message"]["senders"][0]["actorId"] = event["message"]["createdBy"] = actor
+    reply = inbox(event)
+    assert reply is not None
+    assert reply.author_kind == kind
+
+
+def test_what_is_no_answer_of_an_agent_is_none() -> None:
+    event = load("inbox_answer")
+    assert inbox({**event, "type": "CHANNEL_ACCOUNT_CREATED"}) is None
+    assert inbox({**event, "message": {**event["message"], "direction": "INCOMING"}}) is None
+
+
+@pytest.mark.parametrize("change", [{"portalId": "1"}, {"message": None}, {"channelIntegrationThreadIds": []}])
+def test_an_event_that_cannot_be_placed_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(PayloadError):
+        inbox({**load("inbox_answer"), **change})
 
 
 def test_the_argument_is_not_changed() -> None:

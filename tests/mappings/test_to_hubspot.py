@@ -12,16 +12,22 @@ from mappings.ids import message_key
 from mappings.records import ArchivedMessage, Attachment, Handle, Person, Profile, Receipt, ReceiptStatus
 from mappings.to_hubspot import (
     CONTACT_PROPERTIES,
+    DEFAULT_CHANNEL_TYPES,
+    INBOX_RANKS,
     REPLY_RANKS,
     REPLY_STATUS,
     REPLY_STATUSES,
-    communication_properties,
+    activity_properties,
     communication_reference,
-    contact_properties,
+    contact_facts,
+    day_properties,
+    inbox_message,
+    inbox_of_reply,
+    inbox_status,
+    name_facts,
     property_definitions,
     reference_in_body,
     reply_properties,
-    standard_properties,
 )
 from tests.contract.mapping import FIXTURES, GOLDEN, check_golden
 
@@ -79,36 +85,79 @@ CASES: dict[str, ArchivedMessage] = {
 
 
 def body(one: ArchivedMessage, **options: Any) -> str:
-    return communication_properties(one, **options)["hs_communication_body"]
+    return activity_properties(one, **options)["hs_communication_body"]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_message_becomes_what_its_golden_file_says(name: str) -> None:
-    check_golden("hubspot", f"communication_{name}", [communication_properties(CASES[name])])
+    kind = DEFAULT_CHANNEL_TYPES.get(CASES[name].channel, "SMS")
+    check_golden("hubspot", f"communication_{name}", [activity_properties(CASES[name], channel_type=kind)])
+
+
+def test_a_message_becomes_a_note_as_its_golden_file_says() -> None:
+    check_golden("hubspot", "note", [activity_properties(CASES["email"], "notes")])
+
+
+def test_a_day_becomes_what_its_golden_file_says() -> None:
+    later = [
+        message(message_key=f"whatsapp:1:{number}", text=f"<{number}>", sent_at=NOON + timedelta(minutes=number))
+        for number in (2, 1)
+    ]
+    check_golden("hubspot", "day", [day_properties([*later, CASES["inbound"]], "day", channel_type="WHATS_APP")])
+
+
+def test_a_day_that_is_too_long_says_how_much_is_left_out() -> None:
+    parts = [message(message_key=f"whatsapp:1:{number}", text="x" * 300) for number in range(10)]
+    told = day_properties(parts, "day", max_characters=1_500)["hs_communication_body"]
+    assert len(told) <= 1_500
+    assert re.search(r"… \d more, see them in full in onethread", told)
+    assert reference_in_body(told) == communication_reference("day")[:12]
+
+
+@pytest.mark.parametrize("name", ["inbound", "outbound", "email", "location", "unsent"])
+def test_a_message_becomes_an_inbox_message_as_its_golden_file_says(name: str) -> None:
+    check_golden("hubspot", f"inbox_{name}", [inbox_message(CASES[name], "151", "42")])
+
+
+@pytest.mark.parametrize("status", get_args(ReceiptStatus))
+def test_every_status_is_told_in_the_inbox_or_nothing_is(status: ReceiptStatus) -> None:
+    receipt = Receipt(
+        subject_key="r", subject_kind="reply", status=status, channel="whatsapp", account="1", occurred_at=NOON
+    )
+    told = inbox_status(receipt)
+    assert (told is None) == (status in {"queued", "unknown"})
+    assert told is None or told["statusType"] in INBOX_RANKS
+
+
+def test_only_a_reply_of_this_accounts_inbox_has_a_place_there() -> None:
+    assert inbox_of_reply("hubspot:88:inbox.41:9c2", "88") == ("41", "9c2")
+    assert inbox_of_reply("hubspot:89:inbox.41:9c2", "88") is None
+    assert inbox_of_reply("hubspot:88:151:2026-11-02T12%3A00", "88") is None
+    assert inbox_of_reply(None, "88") is None
 
 
 def test_no_golden_file_is_left_over() -> None:
     golden = {path.stem for path in (GOLDEN / "hubspot").glob("*.json")}
     fixtures = {path.stem for path in (FIXTURES / "hubspot").glob("*.json")}
-    assert golden == {f"communication_{name}" for name in CASES} | fixtures
+    inbox = {f"inbox_{name}" for name in ("inbound", "outbound", "email", "location", "unsent")}
+    assert golden == {f"communication_{name}" for name in CASES} | inbox | {"note", "day"} | fixtures
 
 
 def test_a_channel_that_hubspot_does_not_know_is_named_in_the_body() -> None:
-    properties = communication_properties(message(channel="telegram"))
-    assert properties["hs_communication_channel_type"] == "SMS"
+    properties = activity_properties(message(channel="telegram"), channel_type="SMS")
     assert "Telegram" in properties["hs_communication_body"]
 
 
 def test_the_channel_type_is_a_setting() -> None:
-    properties = communication_properties(message(), channel_types={"whatsapp": "LINKEDIN_MESSAGE"})
+    properties = activity_properties(message(), channel_type="LINKEDIN_MESSAGE")
     assert properties["hs_communication_channel_type"] == "LINKEDIN_MESSAGE"
 
 
 def test_an_owner_is_set_for_our_messages_only() -> None:
     owners = {"Ada Agent": "70001"}
-    assert communication_properties(message(**OUT), owner_ids=owners)["hubspot_owner_id"] == "70001"
-    assert "hubspot_owner_id" not in communication_properties(message(author_name="Ada Agent"), owner_ids=owners)
-    assert "hubspot_owner_id" not in communication_properties(message(**OUT))
+    assert activity_properties(message(**OUT), owner_ids=owners)["hubspot_owner_id"] == "70001"
+    assert "hubspot_owner_id" not in activity_properties(message(author_name="Ada Agent"), owner_ids=owners)
+    assert "hubspot_owner_id" not in activity_properties(message(**OUT))
 
 
 @pytest.mark.parametrize("character", ["a", "<", "\n", "😀", "{"])
@@ -146,16 +195,16 @@ def test_half_characters_and_nul_become_replacements() -> None:
 
 
 def test_a_person_with_nothing_to_tell_clears_what_was_told() -> None:
-    properties = contact_properties(Person(person_id="p", handles=[]))
-    assert properties.pop("onethread_person_id") == "p"
+    properties = contact_facts(Person(person_id="p", handles=[]))
+    assert properties.pop("person_id") == "p"
     assert set(properties.values()) == {""}
 
 
 def test_only_what_is_known_becomes_a_standard_property() -> None:
     handles = [Handle(kind="email", value="a@shop.example"), Handle(kind="email", value="b@shop.example")]
-    assert standard_properties(Person(person_id="p", handles=handles, name="Ana")) == {
+    assert name_facts(Person(person_id="p", handles=handles, name="Ana")) == {
         "email": "a@shop.example",
-        "firstname": "Ana",
+        "first_name": "Ana",
     }
 
 

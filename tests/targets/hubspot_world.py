@@ -99,17 +99,21 @@ class World:
         return found
 
     def bodies_on(self, contact_id: str) -> list[str]:
-        """The bodies on a contact's timeline, by their time."""
+        """The bodies of communications on a contact's timeline, by their time."""
         state = self.app.state()
         on_contact = [
-            state["communications"][one]["properties"] for one in state["contacts"][contact_id]["communications"]
+            state["communications"][one]["properties"]
+            for one in state["contacts"][contact_id]["communications"]
+            if one not in state["notes"]
         ]
         on_contact.sort(key=lambda one: str(one["hs_timestamp"]))
         return [str(one["hs_communication_body"]) for one in on_contact]
 
     def bodies(self) -> list[str]:
-        """All bodies in the account."""
-        return [str(one["properties"]["hs_communication_body"]) for one in self.app.state()["communications"].values()]
+        """The bodies of all communications in the account."""
+        state = self.app.state()
+        rows = [one for key, one in state["communications"].items() if key not in state["notes"]]
+        return [str(one["properties"]["hs_communication_body"]) for one in rows]
 
     def parked(self) -> list[ParkedItem]:
         """What was put aside."""

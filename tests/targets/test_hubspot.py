@@ -355,8 +355,9 @@ class TestFailures:
     def test_it_slows_down_before_it_is_told_to(self, account: World) -> None:
         nearly_out = {"X-HubSpot-RateLimit-Remaining": "1", "X-HubSpot-RateLimit-Interval-Milliseconds": "600000"}
         account.fail("contacts/batch/read", 200, body={"results": []}, headers=nearly_out)
+        ana = person(1, Handle(kind="email", value="ana@shop.example"))
         with pytest.raises(RateLimitedError, match="paused"):
-            account.write(person(1), message(1), max_retry_seconds=5)
+            account.write(ana, message(1), max_retry_seconds=5)
         assert account.calls().total() == 1
 
     def test_what_was_parked_is_written_when_its_reason_is_gone_and_a_replay_was_asked_for(

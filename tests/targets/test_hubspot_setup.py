@@ -12,7 +12,7 @@ from mappings.to_hubspot import CONTACT_PROPERTIES, PERSON_ID, REPLY_CHANNEL
 from sandbox.hubspot.objects import CONTACTS, ObjectType
 from stores.control import Facts
 from targets.hubspot import setup_hubspot
-from targets.hubspot.setup import communication_key_fact
+from targets.hubspot.setup import message_key_fact
 from tests.targets.hubspot_world import PORTAL, World, world
 
 
@@ -28,7 +28,7 @@ def _own(account: World, kind: str = "contacts") -> dict[str, dict[str, object]]
 
 
 def _fact(account: World) -> object:
-    return Facts(account.stores).load(communication_key_fact(PORTAL))
+    return Facts(account.stores).load(message_key_fact(PORTAL, "communications"))
 
 
 def test_it_creates_every_property(account: World) -> None:
