@@ -273,8 +273,9 @@ class Unit:
         wanted = set(handle_ids)
         asked = self._with_whole_history(wanted)
         stored = [handle_id for handle_id in asked if not self._is_fresh(handle_id)]
-        told = self._with_unwritten(self._rows(f"{_EDGES} UNION {_CONTACT_EDGES}", stored), asked)
+        told = self._with_unwritten(self._rows(_EDGES, stored), asked)
         rows = [(*key, *times) for key, times in told.items()]
+        rows += [tuple(row) for row in self._rows(_CONTACT_EDGES, stored)]  # a pair may be on several contacts
         if not self._memory.has_cuts:
             return {Edge(*row[:-1]) for row in rows}
         cuts = self.cuts({handle_id for row in rows for handle_id in row[:2]})

@@ -249,7 +249,7 @@ def account(state_url: str, request: pytest.FixtureRequest) -> Iterator[World]:
 
 def on_contact(account: World, person_id: str | None) -> list[str]:
     """Whose words are on the contact of a person."""
-    bodies = account.bodies_on(account.contact_of(person_id or "")["id"])
+    bodies = account.texts_on(account.contact_of(person_id or "")["id"])
     return [body.partition("words ")[2].partition(".")[0] for body in bodies]
 
 
@@ -257,7 +257,7 @@ def check_contacts(account: World, shop: Shop) -> None:
     former, present = shop.owners()
     assert on_contact(account, former) == ["1 of Ana", "2 of Ana", "3 of Ana"]
     assert on_contact(account, present) == ["4 of Bob", "5 of Bob"]
-    assert len(account.bodies()) == 5
+    assert len(account.texts()) == 5
 
 
 def test_each_contact_shows_its_owners_messages_whenever_that_is_found_out(account: World, shop: Shop) -> None:

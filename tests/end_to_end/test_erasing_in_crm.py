@@ -76,7 +76,7 @@ def test_a_contact_that_we_made_goes_for_good_with_its_messages(shop: Shop) -> N
     assert shop.eraser.waiting() == []
     assert Removals(shop.account.stores).asked() == {}
     assert shop.eraser.erase(erasure.person_id, due=timedelta()).state == "done"
-    assert len(shop.account.bodies()) == 1
+    assert len(shop.account.texts()) == 1
     shop.account.write(*shop.news())
     assert shop.account.parked() == []
 

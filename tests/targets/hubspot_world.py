@@ -115,9 +115,24 @@ class World:
         rows = [one for key, one in state["communications"].items() if key not in state["notes"]]
         return [str(one["properties"]["hs_communication_body"]) for one in rows]
 
+    def texts_on(self, contact_id: str) -> list[str]:
+        """The bodies of all activities on a contact's timeline, notes as well, by their time."""
+        state = self.app.state()
+        on_contact = [state["communications"][one] for one in state["contacts"][contact_id]["communications"]]
+        on_contact.sort(key=lambda one: str(one["properties"]["hs_timestamp"]))
+        return [_text_of(one["properties"]) for one in on_contact]
+
+    def texts(self) -> list[str]:
+        """The bodies of all activities in the account, notes as well."""
+        return [_text_of(one["properties"]) for one in self.app.state()["communications"].values()]
+
     def parked(self) -> list[ParkedItem]:
         """What was put aside."""
         return Parked(self.stores).list()
+
+
+def _text_of(properties: Any) -> str:
+    return str(properties.get("hs_communication_body") or properties.get("hs_note_body"))
 
 
 @contextlib.contextmanager
