@@ -4,12 +4,13 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 TESTED := .venv/.ready-for-tests
 
-.PHONY: help setup demo test test-all lint format generate lock golden bench bench-identity system clean
+.PHONY: help setup demo test test-all test-nightly lint format generate lock golden bench bench-identity system clean
 
 help:
 	@echo "make demo       play the whole story against the stand-in servers (KEEP=1 leaves it running, FULL=1 plays all platforms, CRM=tryton a real CRM)"
 	@echo "make test       lint, types and tests"
 	@echo "make test-all   the slower suites too (official documents, real mail server, Meltano, crashes)"
+	@echo "make test-nightly  wrong copies of the batch engine, each of which the tests must notice (an hour)"
 	@echo "make bench      the benchmarks (make bench-identity: those of who is who)"
 	@echo "make generate   rewrite meltano.yml, .env.example and the tables in the pages"
 	@echo "make golden     rewrite the golden files; read the difference"
@@ -37,15 +38,18 @@ lint: $(TESTED)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
 
+test-nightly: $(TESTED)
+	@$(BIN)/pytest -n 2 -m nightly
+
 format: $(STAMP)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 test: lint
-	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not nightly"
 
 test-all: $(TESTED)
-	@$(BIN)/pytest -n 2 --dist loadfile -m slow
+	@$(BIN)/pytest -n 2 --dist loadfile -m "slow and not nightly"
 
 generate: $(STAMP)
 	@$(BIN)/python -m console.generate

@@ -460,7 +460,7 @@ def test_what_was_seen_of_each_of_three_owners_of_a_number_stays_theirs(
     assert by_text(stores) != expected
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_worlds_are_rich_enough_to_catch(name: str, world_stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
