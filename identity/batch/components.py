@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ def smallest_connected(a: Any, b: Any) -> tuple[Any, Any]:
     if not len(a):
         return a, b
     highest = int(max(a.max(), b.max())) + 1
-    if len(a) >= _MANY and find_spec("numba") is not None:
+    if len(a) >= _MANY:
         return _joined(a, b, highest)
     known = np.zeros(highest, bool)
     known[a] = known[b] = True
