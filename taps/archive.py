@@ -42,10 +42,11 @@ class TapArchive(OneThreadTap[ArchiveTapSettings]):
         archive = Archive(self.stores)
         streams = [stream for stream in _MODELS if stream in self.selected_streams]
         after = self._start(archive, streams)
+        expected = archive.count_changes(after, streams)
         deadline = time.monotonic() + self.settings.follow_seconds
         while True:
             archive.follow_graph()
-            yield from self._round(archive, streams, after)
+            yield from self._round(archive, streams, after, expected)
             if self.stop_requested or time.monotonic() >= deadline:
                 return
             yield Checkpoint(dict(after), heartbeat=True)
@@ -59,7 +60,9 @@ class TapArchive(OneThreadTap[ArchiveTapSettings]):
             return dict.fromkeys(streams, 0)
         return after
 
-    def _round(self, archive: Archive, streams: list[str], after: dict[str, int]) -> Iterator[Record | Checkpoint]:
+    def _round(
+        self, archive: Archive, streams: list[str], after: dict[str, int], expected: int
+    ) -> Iterator[Record | Checkpoint]:
         """Everything up to what the archive holds now. `after` moves along."""
         goal = archive.high_water()
         while not self.stop_requested:
@@ -67,6 +70,7 @@ class TapArchive(OneThreadTap[ArchiveTapSettings]):
             for stream, record in page.records:
                 yield _MODELS[stream].model_validate(record)
             after.update(page.after)
+            self.share_read = min(1.0, sum(self.emitted.values()) / expected) if expected else None
             yield Checkpoint(dict(after))
             if page.complete or min(after.values()) >= goal:
                 return

@@ -43,6 +43,7 @@ from stores.parked import Parked, ParkedItem
 _FLUSH_BYTES = 256 * 1024
 _STATE_EVERY_RECORDS = 1_000
 _STATE_EVERY_SECONDS = 1.0
+_TELL_EVERY_SECONDS = 30.0
 CLOCK_SKEW = timedelta(minutes=1)
 """More than that is worth a word: deliveries whose signed time is five minutes off are refused."""
 
@@ -154,6 +155,8 @@ class OneThreadTap(Tap, Generic[SettingsModel]):
         super().__init__(*args, **kwargs)
         self._stop_requested = False
         self.emitted: dict[str, int] = {}
+        self.share_read: float | None = None
+        """How much of what this run has to read is read, from 0 to 1, where a subclass can tell; for the log."""
 
     # What a subclass uses
 
@@ -244,6 +247,7 @@ class OneThreadTap(Tap, Generic[SettingsModel]):
             stream._write_schema_message()
         whole = {name for name, stream in streams.items() if all(stream.mask.values())}
         progress = _Progress()
+        pace = _Pace()
         completed = False
         try:
             for item in self.read():
@@ -252,6 +256,8 @@ class OneThreadTap(Tap, Generic[SettingsModel]):
                     if item.heartbeat or progress.state_is_due():
                         self._write_state(force=item.heartbeat)
                         progress.restart()
+                        if told := pace.told(self.share_read):
+                            self.logger.info("%s", told)
                 elif item.stream in streams:
                     record = item.model_dump(mode="json")
                     if item.stream in whole:
@@ -260,6 +266,7 @@ class OneThreadTap(Tap, Generic[SettingsModel]):
                         streams[item.stream]._write_record_message(record)
                     self.emitted[item.stream] = self.emitted.get(item.stream, 0) + 1
                     progress.records += 1
+                    pace.records += 1
             completed = True
         finally:
             # After a failure the last checkpoint still holds: what it covers was emitted before it.
@@ -310,6 +317,35 @@ class _Progress:
     def restart(self) -> None:
         self.records = 0
         self.since = time.monotonic()
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How fast a long run goes. A pipe goes as fast as its slowest part, so the tap's pace is that of the whole."""
+
+    records: int = 0
+    started: float = field(default_factory=time.monotonic)
+    last: float = field(default_factory=time.monotonic)
+
+    def told(self, share: float | None) -> str | None:
+        """A line for the log, from time to time: records, records a second, and how long it will still take."""
+        now = time.monotonic()
+        if now - self.last < _TELL_EVERY_SECONDS:
+            return None
+        self.last = now
+        seconds = now - self.started
+        text = f"{self.records:,} records so far, {self.records / seconds:,.0f} a second"
+        if share is None or not 0 < share < 1:
+            return text
+        return f"{text}; {share:.0%} read, about {duration(seconds * (1 - share) / share)} to go"
+
+
+def duration(seconds: float) -> str:
+    """Roughly, in words: ``40 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,7 +214,7 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
         self._check_position(deliveries, after)
         self._note_position()
         # Without following, the run ends at what was there when it began, however fast more arrives.
-        last = deliveries.last_id(self.platform, self.settings.route)
+        first, last = after, deliveries.last_id(self.platform, self.settings.route)
         deadline = time.monotonic() + self.settings.follow_seconds
         beat = time.monotonic()
         self._receives = last > 0
@@ -225,6 +225,7 @@ class DeliveryTap(OneThreadTap[SettingsModel]):
                 for outcome in outcomes:
                     yield from self.emit(outcome)
                 after = delivery.delivery_id
+                self.share_read = min(1.0, (after - first) / (last - first)) if last > first else None
                 yield Checkpoint({"delivery_id": after, "received_at": delivery.received_at.isoformat()})
                 if self.stop_requested:
                     return

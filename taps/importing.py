@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import IO, Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -209,21 +209,25 @@ class TapImport(OneThreadTap[ImportSettings]):
         paths = self._paths()
         yield from self.replay(("reader", self.name), self._replayed)
         positions: dict[str, dict[str, Any]] = dict(self.cursor.get("files", {}))
+        total_bytes = max(1, sum(path.stat().st_size for path in paths.values()))
+        read_bytes = 0
         for name, path in paths.items():
             with ExitStack() as stack:
-                recipe, pieces = self._open(path, stack)
+                file, recipe, pieces = self._open(path, stack)
                 for position, records in self._read_file(name, path, recipe, pieces, positions.get(name)):
                     yield from records
+                    self.share_read = (read_bytes + file.tell()) / total_bytes
                     positions[name] = position
                     yield Checkpoint({"files": dict(positions)})
                     if self.stop_requested:
                         return
+            read_bytes += path.stat().st_size
 
     def look(self) -> Iterator[tuple[Path, Piece, list[Record] | PayloadError]]:
         """Every piece with its records or what is wrong with it; nothing is parked and no store is opened."""
         for path in self._paths().values():
             with ExitStack() as stack:
-                recipe, pieces = self._open(path, stack)
+                _, recipe, pieces = self._open(path, stack)
                 for piece in pieces:
                     yield path, piece, self._outcome(recipe, piece, path.name)
 
@@ -236,7 +240,7 @@ class TapImport(OneThreadTap[ImportSettings]):
                 raise SettingsError(msg)
         return paths
 
-    def _open(self, path: Path, stack: ExitStack) -> tuple[Recipe, Iterator[Piece]]:
+    def _open(self, path: Path, stack: ExitStack) -> tuple[IO[bytes], Recipe, Iterator[Piece]]:
         settings = self.settings
         form = format_of(path, settings.format)
         channel, account = self._where_from(form)
@@ -253,15 +257,15 @@ class TapImport(OneThreadTap[ImportSettings]):
         try:
             file = stack.enter_context(path.open("rb"))
             if form == "mbox":
-                return recipe, self._of_file(path, mail_pieces(file, settings.max_mail_bytes))
+                return file, recipe, self._of_file(path, mail_pieces(file, settings.max_mail_bytes))
             if form == "jsonl":
-                return recipe, self._of_file(path, json_pieces(file))
+                return file, recipe, self._of_file(path, json_pieces(file))
             table = Table(file, settings.encoding, settings.separator)
             changes = {"header": table.header, "columns": settings.columns, "separator": table.separator or ","}
             recipe = recipe.model_copy(update=changes)
             if recipe.header:
                 self._log_columns(path, recipe)
-            return recipe, self._of_file(path, table.pieces())
+            return file, recipe, self._of_file(path, table.pieces())
         except OSError as error:
             msg = f"{self.name}: {path} cannot be read: {error.strerror}"
             raise SettingsError(msg) from None

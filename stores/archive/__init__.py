@@ -182,6 +182,15 @@ class Archive:
         )
         return [(row["sequence"], self._record(stream, row)) for row in rows]
 
+    def count_changes(self, after: Mapping[str, int], streams: Sequence[str]) -> int:
+        """How many records `changes_page` has to tell after that, roughly: absorbed conversations count as well."""
+        count = 0
+        for stream in streams:
+            sql = f"SELECT COUNT(*) AS records FROM {stream.removesuffix('s')} WHERE sequence > ?"
+            row = self._database.query_one(sql, (after.get(stream, 0),))
+            count += row["records"] if row else 0
+        return count
+
     def changes_page(self, after: Mapping[str, int], streams: Sequence[str], limit: int = 1_000) -> ChangePage:
         """What changed in `streams` since `after`, at most `limit` records, all as of one moment.
 

@@ -110,7 +110,7 @@ def test_killed_between_the_last_write_and_the_state(
         assert len(account.contacts()) == PEOPLE
 
 
-@pytest.mark.parametrize("calls", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("calls", [3, *(pytest.param(one, marks=pytest.mark.slow) for one in (1, 2, 4, 5, 7))])
 def test_killed_while_publishing_into_the_inbox(
     state_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -20,7 +22,7 @@ from mappings.errors import CredentialsError, RateLimitedError, UnavailableError
 from mappings.records import Receipt, Record
 from mappings.settings import PluginSettings
 from sandbox.base import Fault, SandboxApp, SandboxServer, json_response
-from taps.base import Checkpoint, HttpSession, OneThreadTap
+from taps.base import Checkpoint, HttpSession, OneThreadTap, duration
 
 RunTap = Callable[[Any], list[dict[str, Any]]]
 
@@ -46,6 +48,7 @@ class TapToy(OneThreadTap[ToySettings]):
                 subject_key=f"toy:a:{number}", subject_kind="message", status="sent", channel="toy", account="a",
                 occurred_at=datetime(2026, 1, 1, tzinfo=UTC),
             )  # fmt: skip
+            self.share_read = (number + 1) / self.settings.total
             yield Checkpoint({"number": number + 1})
             if self.stop_requested:
                 return
@@ -116,6 +119,30 @@ def test_no_state_is_written_before_the_records_that_it_covers(run_tap: RunTap) 
         if message["type"] == "STATE":
             assert message["value"]["bookmarks"]["cursor"]["number"] <= seen
     assert seen == 2500
+
+
+def test_a_long_run_tells_how_far_it_is_and_how_long_it_will_take(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, run_tap: RunTap
+) -> None:
+    monkeypatch.setattr("taps.base._TELL_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("taps.base._STATE_EVERY_RECORDS", 50)
+    with caplog.at_level(logging.INFO):
+        run_tap(TapToy(config={"total": 1000}))
+    told = [match for line in caplog.messages if (match := re.search(r"(\d+) records so far, .*; (\d+)% read", line))]
+    assert len(told) == 19
+    assert all(abs(int(match[1]) / 10 - int(match[2])) <= 1 for match in told)
+    assert re.search(r"500 records so far, [\d,]+ a second; 50% read, about \d+ s to go", caplog.text)
+
+
+def test_a_short_run_says_nothing_of_its_pace(caplog: pytest.LogCaptureFixture, run_tap: RunTap) -> None:
+    with caplog.at_level(logging.INFO):
+        run_tap(TapToy(config={}))
+    assert "so far" not in caplog.text
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(40, "40 s"), (700, "12 min"), (12_000, "3 h 20 min")])
+def test_a_duration_is_said_in_words(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
 
 
 def test_a_deselected_stream_is_not_emitted(run_tap: RunTap) -> None:
