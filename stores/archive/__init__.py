@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from mappings.contact_points import normalize_email, normalize_phone
-from mappings.ids import reply_token
 from mappings.records import (
     ArchivedMessage,
     Consent,
@@ -281,10 +280,6 @@ class Archive:
             receipts += self.receipts_for(message.message_key)
         unique = {(receipt.subject_key, receipt.status): receipt for receipt in receipts}
         return (found[0].message_key if found else None, sorted(unique.values(), key=_receipt_order))
-
-    def by_reply_key(self, reply_key: str) -> tuple[str | None, list[Receipt]]:
-        """The same as `by_reply_token`, by the reply's key."""
-        return self.by_reply_token(reply_token(reply_key))
 
     def consent(self, handle_key: str, channel: str, account: str, purpose: str) -> Consent | None:
         """What this handle last decided; ``None`` when it never said anything.
