@@ -10,7 +10,7 @@ import io
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 MISSING = "not known"
@@ -20,14 +20,13 @@ MISSING = "not known"
 class Level(NamedTuple):
     """One outcome of a comparison: an SQL condition (``""``: everything else), in words, and how often it is true.
 
-    `m` of pairs that are one person, `u` of pairs that are not; ``None`` to be learnt from the data.
+    `m` of pairs that are one person, `u` of pairs that are not.
     """
 
     sql: str
     label: str
-    m: float | None = None
-    u: float | None = None
-    frequency_of: str | None = None
+    m: float
+    u: float
 
 
 class Comparison(NamedTuple):
@@ -65,17 +64,13 @@ class Model:
         blocks: SQL expressions that must be equal together for a pair to be looked at.
         accept: which pairs may be told at all, by their reasons.
         prior: the probability that any two records are one.
-        learn_from: pairs of blocks for learning `m` (expectation maximisation) where a model has no fixed numbers.
-        known: blocks whose pairs are nearly always one, and how many of all such pairs they find; for the prior.
     """
 
     version: str
     comparisons: Sequence[Comparison]
     blocks: Sequence[Sequence[str]]
     accept: Callable[[Sequence[Reason]], bool]
-    prior: float | None = None
-    learn_from: Sequence[Sequence[str]] = ()
-    known: tuple[Sequence[Sequence[str]], float] = field(default=((), 1.0))
+    prior: float
 
 
 def score(records: Sequence[Mapping[str, Any]], model: Model, above: float) -> list[Pair]:
@@ -98,13 +93,11 @@ def score(records: Sequence[Mapping[str, Any]], model: Model, above: float) -> l
         with _silent():
             table = DuckDBAPI(connection).register([dict(one) for one in records])
             linker = Linker(table, _settings(model), log_level=None)
-            _learn(linker, model)
             predicted = linker.inference.predict(threshold_match_probability=above).as_record_list()
-            prior = linker.misc.save_model_to_json()["probability_two_random_records_match"]
     finally:
         connection.close()
     labels = {one.name: [level.label for level in one.levels] for one in model.comparisons}
-    pairs = (_pair(row, labels, prior) for row in predicted)
+    pairs = (_pair(row, labels, model.prior) for row in predicted)
     return [pair for pair in pairs if model.accept(pair.reasons)]
 
 
@@ -120,10 +113,8 @@ def _settings(model: Model) -> Any:
 
     def level(one: Level) -> Any:
         made: Any = levels.CustomLevel(one.sql, one.label) if one.sql else levels.ElseLevel()
-        given = {"m_probability": one.m, "u_probability": one.u, "tf_adjustment_column": one.frequency_of}
-        return made.configure(**{name: value for name, value in given.items() if value is not None})
+        return made.configure(m_probability=one.m, u_probability=one.u)
 
-    prior: dict[str, Any] = {} if model.prior is None else {"probability_two_random_records_match": model.prior}
     return SettingsCreator(
         link_type="dedupe_only",
         comparisons=[
@@ -138,20 +129,8 @@ def _settings(model: Model) -> Any:
         blocking_rules_to_generate_predictions=[block_on(*block) for block in model.blocks],
         retain_intermediate_calculation_columns=True,
         retain_matching_columns=True,
-        **prior,
+        probability_two_random_records_match=model.prior,
     )  # fmt: skip
-
-
-def _learn(linker: Any, model: Model) -> None:
-    from splink import block_on
-
-    if not model.learn_from:
-        return
-    rules, recall = model.known
-    linker.training.estimate_probability_two_random_records_match([block_on(*rule) for rule in rules], recall=recall)
-    linker.training.estimate_u_using_random_sampling(max_pairs=2e6, seed=1)
-    for block in model.learn_from:
-        linker.training.estimate_parameters_using_expectation_maximisation(block_on(*block))
 
 
 def _pair(row: Mapping[str, Any], labels: Mapping[str, Sequence[str]], prior: float) -> Pair:
@@ -159,8 +138,8 @@ def _pair(row: Mapping[str, Any], labels: Mapping[str, Sequence[str]], prior: fl
     for name, outcomes in labels.items():
         column = _column(name)
         gamma = row[f"gamma_{column}"]
-        bits = row[f"mw_{column}"] + row.get(f"mw_tf_adj_{column}", 0.0)
-        reasons.append(Reason(name, MISSING if gamma < 0 else outcomes[len(outcomes) - 1 - gamma], bits))
+        outcome = MISSING if gamma < 0 else outcomes[len(outcomes) - 1 - gamma]
+        reasons.append(Reason(name, outcome, row[f"mw_{column}"]))
     a, b = sorted((str(row["unique_id_l"]), str(row["unique_id_r"])))
     return Pair(a, b, row["match_probability"], reasons)
 

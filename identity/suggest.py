@@ -4,25 +4,25 @@ A score is a match weight in bits, added up over the comparisons of a `Model` (F
 in DuckDB. Everything is in memory: nothing of it is ever on disk in clear. What is kept is an open item of the review
 queue, encrypted, with the model's version and the weight of every comparison.
 
-Members of a household are the trap: surname and address (or the firm's domain) agree together, so that counting both
-finds families (of 7,106 false pairs at p >= .95 in a census sample, all were of one household). Hence the two are one
-comparison, first names must agree, and what hangs on a shared line counts for nothing.
+How persons are compared, and why families are not suggested: `comparisons`. What hangs on a shared line counts for
+nothing.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import phonenumbers
 
+from identity.comparisons import HOUSEHOLD, prepared
 from identity.explain import strongest_handle
-from identity.matching import MISSING, Comparison, Level, Model, Pair, probability, score
+from identity.matching import Pair, probability, score
 from identity.rules import Rules
 from mappings.errors import SettingsError
 from stores.database import Stores
@@ -32,89 +32,6 @@ from stores.graph.review import Reviews, Suggested
 REVIEW_ABOVE = 0.9
 MOST_SUGGESTIONS = 1_000
 MOST_HANDLES = 2_000_000
-_MOST_IN_BLOCK = 40
-"""A key that more persons have says nothing and would make pairs without end (40 persons are 780)."""
-
-
-# The model of persons. Its numbers are fixed (assumed, 2026-11): an archive has few doubles to learn from, and the same
-# archive must give the same suggestions.
-
-RARE, MIDDLING, COMMON = 0, 1, 2
-_RARITY = ((RARE, "rare"), (MIDDLING, "middling"), (COMMON, "common"))
-_SHARE = {RARE: 0.35, MIDDLING: 0.4, COMMON: 0.25}
-"""Which part of people has a name of that rarity."""
-_FIRST = {RARE: 0.0005, MIDDLING: 0.003, COMMON: 0.02}
-_LAST = {RARE: 0.0002, MIDDLING: 0.001, COMMON: 0.01}
-"""How often another person has that very name."""
-
-
-def _similar(column: str, least: float) -> str:
-    return f"jaro_winkler_similarity({column}_l, {column}_r) >= {least} AND right({column}_l, 1) = right({column}_r, 1)"
-
-
-def _first_name() -> Comparison:
-    same = [
-        Level(f"first_name_l = first_name_r AND first_rarity_l = {rank}", f"the same, {word}",
-              0.88 * _SHARE[rank], _FIRST[rank] * _SHARE[rank])
-        for rank, word in _RARITY
-    ]  # fmt: skip
-    # Maria and Mario, Paul and Paula are siblings as often as a slip of the pen: the last letters must agree.
-    close = Level(_similar("first_name", 0.9), "close", 0.08, 0.002)
-    return Comparison("first name", "first_name_l IS NULL OR first_name_r IS NULL", _completed([*same, close]))
-
-
-def _household() -> Comparison:
-    """Surname and workplace (the domain of an address of one's own) together: they are not independent."""
-    workplaces = (
-        ("domain_l = domain_r", "the same workplace", 0.4, 0.1, 0.004),
-        ("domain_l <> domain_r", "another workplace", 0.2, 0.3, 0.3),
-        ("true", "", 0.4, 0.6, 0.696),
-    )
-    surnames = [
-        *((f"last_name_l = last_name_r AND last_rarity_l = {rank}", f"the same surname, {word}",
-           0.8 * _SHARE[rank], _LAST[rank] * _SHARE[rank], True) for rank, word in _RARITY),
-        (_similar("last_name", 0.9), "a close surname", 0.08, 0.001, True),
-        ("last_name_l IS NULL OR last_name_r IS NULL", "no surname", 0.08, 0.08, False),
-    ]  # fmt: skip
-    levels = []
-    for sql, label, m, u, related in surnames:
-        for where, workplace, m_part, u_related, u_any in workplaces:
-            words = ", ".join(word for word in (label, workplace) if word)
-            levels.append(Level(f"({sql}) AND ({where})", words, m * m_part, u * (u_related if related else u_any)))
-    levels.append(Level("domain_l = domain_r", "another surname, the same workplace", 0.01, 0.004))
-    return Comparison(
-        "surname and workplace",
-        "(last_name_l IS NULL OR last_name_r IS NULL) AND (domain_l IS NULL OR domain_r IS NULL)",
-        _completed(levels, "another surname"),
-    )
-
-
-def _completed(levels: Sequence[Level], label: str = "another") -> list[Level]:
-    """The levels with what is left as the last one."""
-    m, u = (1 - sum(getattr(level, name) for level in levels) for name in ("m", "u"))
-    return [*levels, Level("", label, max(m, 0.01), u)]
-
-
-_DIGITS = "abs(length(phone_l) - length(phone_r)) <= 1 AND levenshtein(phone_l, phone_r) <= 1"
-PERSONS = Model(
-    version="persons-1",
-    comparisons=[
-        _first_name(),
-        _household(),
-        Comparison("word in the address", "word_l IS NULL OR word_r IS NULL",
-                   _completed([Level("word_l = word_r", "the same", 0.35, 0.0005)])),
-        Comparison("phone", "phone_l IS NULL OR phone_r IS NULL", _completed([
-            Level(_DIGITS, "one digit differs", 0.04, 0.0003),
-            Level("right(phone_l, 7) = right(phone_r, 7)", "the same last digits", 0.06, 0.000001),
-        ])),
-        Comparison("country", "country_l IS NULL OR country_r IS NULL",
-                   _completed([Level("country_l = country_r", "the same", 0.9, 0.4)])),
-    ],
-    blocks=[["block_name"], ["block_close"], ["block_word"], ["block_phone"]],
-    accept=lambda reasons: any(
-        reason.name == "first name" and reason.outcome not in {"another", MISSING} for reason in reasons
-    ),
-)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -145,10 +62,10 @@ def suggest(stores: Stores, rules: Rules, *, above: float = REVIEW_ABOVE, most: 
         people = _People(reviews, MOST_HANDLES)
         records = people.records()
         result = Result(persons=len(records))
-        model = replace(PERSONS, prior=min(1e-3, 0.1 / max(len(records), 1)))
+        rows, model = prepared(records)
         found = [
             pair
-            for pair in map(people.without_shared_lines, score(records, model, above))
+            for pair in map(people.without_shared_lines, score(rows, model, above))
             if pair.score >= above and not people.decided(graph, pair)
         ]
         found.sort(key=lambda pair: (-pair.score, pair.a, pair.b))
@@ -173,23 +90,13 @@ class _People:
         """The golden records of all persons with a first name."""
         records: list[dict[str, Any]] = []
         for person_id in sorted(self._nodes.keys() & self._names.keys()):
-            first, last = split_name(self._names[person_id])
+            first, middle, last = split_name(self._names[person_id])
             if first is not None:
-                records.append({"unique_id": person_id, "first_name": first, "last_name": last,
+                records.append({"unique_id": person_id, "first_name": first, "middle": middle, "last_name": last,
                                 **_contact_points(self._nodes[person_id], {first, last or ""}),
                                 })  # fmt: skip
         for person in records:
             person["country"] = person["country"] or _country_of(self._locales.get(person["unique_id"]))
-        for name, limits in (("first", (0.001, 0.008)), ("last", (0.0005, 0.004))):
-            _rate(records, f"{name}_name", f"{name}_rarity", limits)
-        _forget_common(records, "domain", max(20, len(records) // 100))
-        for person in records:
-            first, last = person["first_name"], person["last_name"]
-            person["block_name"] = f"{first} {last}" if last else None
-            person["block_close"] = f"{first[:2]} {last[:4]}" if last else first
-            person["block_word"], person["block_phone"] = person["word"], (person["phone"] or "")[-7:] or None
-        for name in ("block_name", "block_close", "block_word", "block_phone"):
-            _forget_common(records, name, _MOST_IN_BLOCK)
         return records
 
     def without_shared_lines(self, pair: Pair) -> Pair:
@@ -203,7 +110,7 @@ class _People:
         if not (near[0] & near[1]) - own:
             return pair
         reasons = [
-            reason._replace(bits=min(reason.bits, 0.0)) if reason.name == "surname and workplace" else reason
+            reason._replace(bits=min(reason.bits, 0.0)) if reason.name == HOUSEHOLD else reason
             for reason in pair.reasons
         ]
         return Pair(pair.a, pair.b, probability(sum(reason.bits for reason in reasons)), reasons)
@@ -244,8 +151,8 @@ _FREE_MAIL = re.compile(
 
 
 @lru_cache(maxsize=100_000)
-def split_name(name: str) -> tuple[str | None, str | None]:
-    """First and last name in small letters without accents and titles; ``None`` for what is not there."""
+def split_name(name: str) -> tuple[str | None, str | None, str | None]:
+    """First name, middle initial, last name in small letters, no accents, no titles; ``None`` for what is not there."""
     if name.count(",") == 1:
         last, _, first = name.partition(",")
         name = f"{first} {last}"
@@ -255,9 +162,10 @@ def split_name(name: str) -> tuple[str | None, str | None]:
     )
     words = [word for word in letters.split() if word not in _TITLES]
     if not words or len(words[0]) < 2:
-        return None, None
-    last_words = [word for word in words[1:] if len(word) > 1]
-    return words[0], last_words[-1] if last_words else None
+        return None, None, None
+    if not any(len(word) > 1 for word in words[1:]):
+        return words[0], None, None
+    return words[0], words[1][0] if len(words) > 2 else None, [word for word in words if len(word) > 1][-1]
 
 
 def _contact_points(nodes: Iterable[Node], names: set[str]) -> dict[str, str | None]:
@@ -294,18 +202,3 @@ def _region_of(phone: str) -> str | None:
 def _country_of(locale: str | None) -> str | None:
     match = re.fullmatch(r"[a-zA-Z]{2,3}[-_]([A-Z]{2})\b.*", locale or "")
     return match.group(1) if match else None
-
-
-def _rate(records: Sequence[dict[str, Any]], column: str, into: str, limits: tuple[float, float]) -> None:
-    """How rare each value is here; a thousand people more are imagined, so that a small archive has no rare names."""
-    counts = Counter(one[column] for one in records if one[column])
-    for one in records:
-        share = counts[one[column]] / (len(records) + 1_000)
-        one[into] = RARE if share <= limits[0] else MIDDLING if share <= limits[1] else COMMON
-
-
-def _forget_common(records: Sequence[dict[str, Any]], column: str, most: int) -> None:
-    counts = Counter(one[column] for one in records)
-    for one in records:
-        if counts[one[column]] > most:
-            one[column] = None
