@@ -7,7 +7,7 @@ TESTED := .venv/.ready-for-tests
 .PHONY: help setup demo test test-all test-nightly lint format generate lock golden bench bench-identity system clean
 
 help:
-	@echo "make demo       play the whole story against the stand-in servers (KEEP=1 leaves it running, FULL=1 plays all platforms, CRM=tryton a real CRM)"
+	@echo "make demo       play the whole story against the stand-in servers (KEEP=1 leaves it running, FULL=1 plays all platforms, CRM=salesforce or CRM=tryton another CRM)"
 	@echo "make test       lint, types and tests"
 	@echo "make test-all   the slower suites too (official documents, real mail server, Meltano, crashes)"
 	@echo "make test-nightly  wrong copies of the batch engine, each of which the tests must notice (an hour)"

@@ -454,8 +454,8 @@ def sandbox(port: int) -> None:
 @click.option("--keep", is_flag=True, help="Leave everything running, to look around.")
 @click.option("--full", is_flag=True, help="With a scene on every platform.")
 @click.option(
-    "--crm", default="hubspot", show_default=True, type=click.Choice(["hubspot", "tryton"]),
-    help="hubspot is a stand-in; tryton is a real server, installed at first use.",
+    "--crm", default="hubspot", show_default=True, type=click.Choice(["hubspot", "salesforce", "tryton"]),
+    help="hubspot and salesforce are stand-ins; tryton is a real server, installed at first use.",
 )  # fmt: skip
 @click.option("--report", default="demo-report.json", show_default=True, type=click.Path(path_type=Path))
 @_ours

@@ -14,14 +14,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import requests
 
+from console.demo_crms import DemoCrm, open_crm
 from console.tally import Heard, heard_on_messenger, heard_on_whatsapp, tally
 from mappings.errors import OneThreadError
 from mappings.platforms import load_platforms
@@ -30,14 +30,11 @@ from sandbox.base import Fault, SandboxServer
 from sandbox.hubspot import HubSpotApp
 from sandbox.mail import MailSandbox
 from sandbox.messenger import MessengerApp
-from sandbox.tryton import AGENT, DATABASE, TrytonMissingError, TrytonServer
-from sandbox.tryton_shop import TrytonShop
+from sandbox.tryton import TrytonMissingError
 from sandbox.whatsapp import WhatsAppApp
 
 MAILBOX = "support@shop.example"
 _MAIL_PASSWORD = "sandbox-mail-password"  # noqa: S105 - invented, nothing else accepts it
-
-_CRM_NAMES = {"hubspot": "HubSpot", "tryton": "Tryton"}
 
 
 class Guest(Protocol):
@@ -78,7 +75,6 @@ class Theatre:
         self, folder: Path, stack: ExitStack, *, port: int = 0, full: bool = False, crm: str = "hubspot"
     ) -> None:
         self.folder = folder
-        self.crm = crm
         self.hubspot = HubSpotApp()
         self.whatsapp = WhatsAppApp(coexistence=True)
         self.messenger = MessengerApp()
@@ -98,27 +94,14 @@ class Theatre:
                 self.servers.append(server)
                 self.guests[slug] = guest
                 self._guest_environment |= guest.environment(server.url)
-        self.tryton: TrytonServer | None = None
-        if crm == "tryton":
-            # In a folder of its own: the next demo starts with an empty address book all the same.
-            self.tryton = stack.enter_context(TrytonServer(folder / "tryton"))
+        self.crm: DemoCrm = open_crm(crm, stack, folder, self.hubspot)
         self.receiver_port, self.console_port = _free_port(), _free_port()
         self.environment = self._environment()
         self._started: list[subprocess.Popen[bytes]] = []
         stack.callback(self._end_all)
         mail = self.mail
         deliver = (lambda raw: mail.deliver(raw, MAILBOX)) if mail else None
-        self.stage = cast.Stage(self.crm_app, self.whatsapp, self.messenger, deliver, MAILBOX)
-
-    @cached_property
-    def crm_app(self) -> Any:
-        """Where the shop keeps its customers: HubSpot's stand-in, or what acts like it."""
-        return TrytonShop(self.tryton) if self.tryton else self.hubspot
-
-    @property
-    def crm_name(self) -> str:
-        """How people call the CRM."""
-        return _CRM_NAMES[self.crm]
+        self.stage = cast.Stage(self.crm.app, self.whatsapp, self.messenger, deliver, MAILBOX)
 
     def _environment(self) -> dict[str, str]:
         hubspot, whatsapp, messenger = (server.url for server in self.servers[:3])
@@ -148,7 +131,7 @@ class Theatre:
             **inherited,
             **{f"ONETHREAD_{name}": value for name, value in values.items()},
             **self._guest_environment,
-            **(self.tryton.environment() if self.tryton else {}),
+            **self.crm.environment,
             "ONETHREAD_RECEIVER_PUBLIC_URL": f"http://127.0.0.1:{self.receiver_port}",
             "PATH": f"{binaries}{os.pathsep}{inherited.get('PATH', '')}",
             "MELTANO_PROJECT_ROOT": str(self.folder),
@@ -189,7 +172,7 @@ def play(*, keep: bool, report: Path, full: bool = False, crm: str = "hubspot") 
         keep: leave everything running afterwards.
         report: where the counts go, as JSON.
         full: with a scene on every other platform that is installed.
-        crm: ``hubspot`` (its stand-in) or ``tryton`` (a real server, installed on first use).
+        crm: ``hubspot`` or ``salesforce`` (their stand-ins), or ``tryton`` (a real server, installed on first use).
     """
     began = time.monotonic()
     folder = Path.cwd() / ".onethread" / "demo"
@@ -204,16 +187,24 @@ def play(*, keep: bool, report: Path, full: bool = False, crm: str = "hubspot") 
         try:
             theatre = Theatre(folder, stack, full=full, crm=crm)
             _perform(theatre, say)
+            repeated = _encore(theatre, say)
         except (OneThreadError, TrytonMissingError, TimeoutError) as error:
             say(f"the demo could not go on: {error}; see the logs in {folder}")
             return 1
-        numbers = _count(theatre, time.monotonic() - began)
+        numbers = _count(theatre, time.monotonic() - began) | repeated
         report.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
         _epilogue(theatre, numbers, report)
         if keep:
-            print("Everything is left running. Stop with Ctrl-C.", flush=True)
+            write_environment(folder / ".env", theatre.environment)
+            print(f"Everything is left running. In {folder} `onethread run replies` carries your answers out.")
+            print("Stop with Ctrl-C.", flush=True)
             _sleep_until_interrupted()
-    return 0 if numbers["lost"] == 0 and numbers["doubled"] == 0 else 1
+    return 0 if all_went_well(numbers) else 1
+
+
+def all_went_well(numbers: Mapping[str, Any]) -> bool:
+    """Whether a report says that every message is where it belongs, once, and that a repeat changed nothing."""
+    return not any(numbers.get(name) for name in ("lost", "doubled", "changed_by_a_repeat"))
 
 
 def _perform(theatre: Theatre, say: Callable[[str], None]) -> None:
@@ -230,8 +221,9 @@ def _perform(theatre: Theatre, say: Callable[[str], None]) -> None:
     for guest in theatre.guests.values():
         guest.connect(f"http://127.0.0.1:{theatre.receiver_port}")
     say("the stand-ins, the receiver and the console are up")
-    _check(theatre.run("setup", theatre.crm, log="setup"), f"setup {theatre.crm}", folder)
-    say("HubSpot has its properties; running `contacts`" if theatre.crm == "hubspot" else "running `contacts`")
+    crm = theatre.crm
+    _check(theatre.run("setup", crm.slug, log="setup"), f"setup {crm.slug}", folder)
+    say(f"{crm.set_up}running `contacts`")
     _check(theatre.run("run", "contacts", log="jobs"), "contacts", folder)
 
     say("the customers write; the receiver is killed (-9) in the middle and started again")
@@ -256,7 +248,7 @@ def _perform(theatre: Theatre, say: Callable[[str], None]) -> None:
     _check(theatre.run("run", "inbound", log="jobs"), "inbound", folder)
     _check(theatre.run("run", "deliver", log="jobs"), "deliver", folder)
 
-    say(f"an agent answers in {theatre.crm_name}; more comes in; running `replies`")
+    say(f"an agent answers in {crm.name}; more comes in; running `replies`")
     cast.second_act(stage)
     _agent_answers(theatre)
     _check(theatre.run("run", "replies", log="jobs"), "replies", folder)
@@ -273,10 +265,32 @@ def _perform(theatre: Theatre, say: Callable[[str], None]) -> None:
     _check(theatre.run("run", "deliver", log="jobs"), "deliver", folder)
 
 
+def _encore(theatre: Theatre, say: Callable[[str], None]) -> dict[str, int]:
+    """Where the CRM counts its calls: a repeat, and two persons taken apart. Figures for the report."""
+    counted, stage = theatre.crm.counted, theatre.stage
+    if counted is None:
+        return {}
+    before, calls = counted.records(), counted.api_calls()
+    # `contacts` brings back what we wrote: it must not set anything off.
+    _check(theatre.run("run", "contacts", "deliver", log="jobs"), "contacts deliver", theatre.folder)
+    after = counted.records()
+    changed = sum(before.get(one) != after.get(one) for one in before.keys() | after.keys())
+    repeat_calls = counted.api_calls() - calls
+    say(f"`contacts` and `deliver` once more: {changed} records changed, {repeat_calls} API calls")
+
+    account = theatre.messenger.page_id
+    handles = ("mia.rossi@mail.example", f"messenger_psid:{account}:{stage.on_messenger['Mia Rossi']}")
+    _check(theatre.run("identity", "different", *handles, "--by", "Ada Agent", log="jobs"), "identity", theatre.folder)
+    _check(theatre.run("run", "deliver", log="jobs"), "deliver", theatre.folder)
+    stage.tell("It was Mia's sister who wrote on Messenger, with Mia's login: a person takes the two apart again.")
+    say("Mia and her sister on Messenger were taken apart; each has her own messages")
+    return {"changed_by_a_repeat": changed, "api_calls_of_a_repeat": repeat_calls, "api_calls": counted.api_calls()}
+
+
 def _agent_answers(theatre: Theatre) -> None:
     """Answers on each channel: one whose answer gets lost on the way, one too late, one too long."""
     stage = theatre.stage
-    state = theatre.crm_app.state()
+    state = theatre.crm.app.state()
     by_person = _contacts_by_words(state)
     cast.queue_reply(stage, stage.contacts["Mia Rossi"], "Hello Mia, your order 4711 leaves today. Sorry for the wait!")
     cast.queue_reply(stage, by_person("Jonas asks, question 000"), "Yes, we repair lamps; about a week.", "whatsapp")
@@ -320,7 +334,7 @@ def _count(theatre: Theatre, seconds: float) -> dict[str, Any]:
         sent += len(mail["sent"])
         delivered += len(mail["sent"])
         doubled_replies += len(mail["sent"]) - len({one["message_id"] for one in mail["sent"]})
-    result = tally(heard, list(theatre.crm_app.state()["communications"].values()))
+    result = tally(heard, list(theatre.crm.app.state()["communications"].values()))
     return {
         "messages_received": result.received,
         "messages_on_contact_records": result.on_records,
@@ -337,12 +351,12 @@ def _count(theatre: Theatre, seconds: float) -> dict[str, Any]:
 
 def _epilogue(theatre: Theatre, numbers: dict[str, Any], report: Path) -> None:
     """What happened, contact by contact, as the CRM tells it."""
-    state = theatre.crm_app.state()
+    state = theatre.crm.app.state()
     print("\nWhat happened:")
     for line in theatre.stage.story:
         print(f"  - {line}")
-    print(f"\nContact by contact, as {theatre.crm_name} has it:")
-    for contact_id, contact in sorted(state["contacts"].items(), key=lambda one: int(one[0])):
+    print(f"\nContact by contact, as {theatre.crm.name} has it:")
+    for contact_id, contact in sorted(state["contacts"].items(), key=lambda one: (len(one[0]), one[0])):
         entries = [state["communications"][one]["properties"] for one in contact["communications"]]
         if not entries:
             continue
@@ -354,16 +368,15 @@ def _epilogue(theatre: Theatre, numbers: dict[str, Any], report: Path) -> None:
         if properties.get("onethread_reply_status"):
             detail = properties.get("onethread_reply_detail") or ""
             print(f"      last reply: {properties['onethread_reply_status']} {detail}".rstrip())
-    archived = len(state["archived_contacts"])
-    if archived:
-        print(f"  {archived} contact(s) that turned out to be somebody else's second self were emptied and archived")
+    gone = len(state["archived_contacts"])
+    if gone:
+        put_away = theatre.crm.put_away
+        print(f"  {gone} contact(s) that turned out to be somebody else's second self were emptied and {put_away}")
     print("\n" + "  ".join(f"{name}={value}" for name, value in numbers.items()))
     print(f"\nreport:  {report}")
     print(f"console: http://127.0.0.1:{theatre.console_port}/  (make demo KEEP=1 leaves it running)")
-    if theatre.tryton:
-        host = theatre.tryton.url.removeprefix("http://")
-        print(f"Tryton:  host {host}, database {DATABASE}, user {AGENT}, password {theatre.tryton.password}")
-        print("         (with Tryton's desktop client; every note on a party is there, and so is @reply)")
+    for line in theatre.crm.guide:
+        print(line)
 
 
 def serve_sandbox(port: int) -> None:
@@ -381,7 +394,16 @@ def serve_sandbox(port: int) -> None:
 def _write_project(theatre: Theatre) -> None:
     from console.generate import meltano_yml
 
-    (theatre.folder / "meltano.yml").write_text(meltano_yml((theatre.crm,)), encoding="utf-8")
+    (theatre.folder / "meltano.yml").write_text(meltano_yml((theatre.crm.slug,)), encoding="utf-8")
+
+
+def write_environment(file: Path, environment: Mapping[str, str]) -> None:
+    """Our variables where `onethread` and Meltano look for them, for whoever goes on playing."""
+    from dotenv import set_key
+
+    for name, value in sorted(environment.items()):
+        if name.startswith(("ONETHREAD_", "TAP_")):
+            set_key(file, name, value)
 
 
 def _flush(theatre: Theatre) -> None:
