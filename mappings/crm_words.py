@@ -104,6 +104,19 @@ def attachment_line(attachment: Attachment) -> str:
     return f"{clean_name(attachment.filename) or attachment.kind} ({', '.join(details)})"
 
 
+def attachment_link(attachment: Attachment, template: str | None) -> str:
+    """Where a file is: our own copy, else the platform's; empty where nobody knows.
+
+    Args:
+        attachment: the file.
+        template: address of a stored file with ``{media_key}`` in it.
+    """
+    if attachment.media_key and template:
+        return template.replace("{media_key}", attachment.media_key)
+    url = attachment.url or ""
+    return url if url.startswith(("https://", "http://")) else ""
+
+
 def _size(size_bytes: int) -> str:
     if size_bytes < 1000:
         return f"{size_bytes} bytes"

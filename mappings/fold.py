@@ -459,6 +459,7 @@ def derive_person(
     `window_closes_at` is the latest: until then there is a channel on which free text can be sent.
     """
     conversations = list(conversations)
+    heard = max(((one.last_inbound_at, one.channel) for one in conversations if one.last_inbound_at), default=None)
     return Person(
         person_id=person_id,
         handles=list(handles),
@@ -466,7 +467,8 @@ def derive_person(
         locale=locale,
         shared_line=shared_line,
         channels=sorted({one.channel for one in conversations}),
-        last_inbound_at=max((one.last_inbound_at for one in conversations if one.last_inbound_at), default=None),
+        last_inbound_at=heard[0] if heard else None,
+        last_inbound_channel=heard[1] if heard else None,
         last_outbound_at=max((one.last_outbound_at for one in conversations if one.last_outbound_at), default=None),
         unanswered_since=min((one.unanswered_since for one in conversations if one.unanswered_since), default=None),
         window_closes_at=max((one.window_closes_at for one in conversations if one.window_closes_at), default=None),

@@ -3,8 +3,9 @@
 HubSpot names versions by date in the path since 2026; ``v3`` (with v4 for associations) is supported until September
 2027. Sources, read 2026-11: hubspot-api-client 12.0.0 (v3 and v4 paths) and hubspot-sdk 0.1.0a9 (2026-03 paths), both
 made from HubSpot's API documents, documented; developers.hubspot.com/docs/api-reference/2026-03/conversations/
-custom-channels/guide (custom channels), documented. That ``2026-09`` has the same paths: documented for objects and
-conversations, assumed for the others.
+custom-channels/guide (custom channels), PublicApiSpecs/{Files,Auth} of github.com/HubSpot/
+HubSpot-public-api-spec-collection @9989379 (files, tokens), documented. That ``2026-09`` has the same paths: documented
+for objects, conversations and tokens, assumed for the others.
 """
 
 from __future__ import annotations
@@ -62,9 +63,16 @@ class Paths:
         """A link to a file, good for some hours."""
         return self._built("files", "files", file_id, "signed-url")
 
+    def files(self, *rest: str) -> str:
+        """Where files are uploaded, or one by its id, to be deleted (``gdpr-delete``).
+
+        Of 2026-09 the API document has these paths for its beta only; observed in public code: it answers.
+        """
+        return self._built("files", "files", *rest)
+
     def token(self) -> str:
-        """Where an OAuth app gets its access token."""
-        return "/oauth/v1/token" if self.version == "v3" else f"/oauth/{self.version}/token"
+        """Where an OAuth app gets its access token; v1 of this one ends on 2027-02-16."""
+        return f"/oauth/{self.version}/token"
 
     def _built(self, family: str, *parts: str, v3: str | None = None) -> str:
         root = (v3 or f"{family}/v3") if self.version == "v3" else f"{family}/{self.version}"

@@ -314,6 +314,7 @@ class Person(Record):
     shared_line: bool = Field(False, description="The person of a shared handle: several people use it.")
     channels: list[str] = Field(default_factory=list)
     last_inbound_at: UtcDatetime | None = None
+    last_inbound_channel: str | None = Field(None, description="Where the person wrote last.")
     last_outbound_at: UtcDatetime | None = None
     unanswered_since: UtcDatetime | None = None
     window_closes_at: UtcDatetime | None = None

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +31,10 @@ from mappings.crm_words import (
 )
 from mappings.ids import parse_reply_key
 from mappings.policy import LIMITS
-from mappings.records import ArchivedMessage, Handle, Person, Receipt, ReceiptStatus
+from mappings.records import ArchivedMessage, Attachment, Handle, Person, Receipt, ReceiptStatus
+
+LinkOf = Callable[[Attachment], str]
+"""Where an attachment's file is, shown beside its name; empty: nothing is shown."""
 
 PROPERTY_GROUP = "onethread"
 
@@ -47,6 +50,7 @@ REPLY_DETAIL = "onethread_reply_detail"
 MESSAGE_KEY = "onethread_message_key"
 OPTED_IN = "onethread_opted_in"
 OPTED_OUT = "onethread_opted_out"
+OTHER_CHANNEL = "other"
 
 REPLY_STATUSES = (
     "DRAFT", "QUEUED", "SENDING", "ACCEPTED", "SENT", "DELIVERED", "READ", "FAILED", "REFUSED", "UNKNOWN",
@@ -122,6 +126,7 @@ def activity_properties(
     channel_type: str = "SMS",
     owner_ids: Mapping[str, str] | None = None,
     max_characters: int = 60_000,
+    link_of: LinkOf | None = None,
 ) -> dict[str, str]:
     """The properties of the communication or note that shows `message` on a contact's timeline.
 
@@ -131,8 +136,9 @@ def activity_properties(
         channel_type: HubSpot's, of a communication.
         owner_ids: our author's name -> HubSpot owner id; shown as the author of the activity.
         max_characters: longest body, counted as UTF-16 units of HTML.
+        link_of: see `LinkOf`.
     """
-    properties = _activity(kind, channel_type, _body(message, max_characters), message.sent_at)
+    properties = _activity(kind, channel_type, _body(message, max_characters, link_of), message.sent_at)
     owner_id = (owner_ids or {}).get(message.author_name or "")
     if owner_id and message.direction == "outbound":
         properties["hubspot_owner_id"] = owner_id
@@ -146,6 +152,7 @@ def day_properties(
     *,
     channel_type: str = "SMS",
     max_characters: int = 60_000,
+    link_of: LinkOf | None = None,
 ) -> dict[str, str]:
     """The same of all messages of a conversation on one day, oldest first, in one activity.
 
@@ -155,6 +162,7 @@ def day_properties(
         kind: ``communications`` or ``notes``.
         channel_type: HubSpot's, of a communication.
         max_characters: of the body. What does not fit is counted in its place.
+        link_of: see `LinkOf`.
     """
     ordered = sorted(messages, key=lambda one: (one.sent_at, one.message_key))
     day = f"{ordered[0].sent_at.astimezone(UTC):%Y-%m-%d}"
@@ -163,7 +171,7 @@ def day_properties(
     room = max_characters - _units(head) - _units(end) - 200
     parts: list[str] = []
     for number, message in enumerate(ordered):
-        part = "".join(_parts(message, room, reference=False, clock=True))
+        part = "".join(_parts(message, room, link_of, reference=False, clock=True))
         room -= _units(part)
         if room < 0:
             parts.append(_paragraph(f"… {len(ordered) - number} more, see them in full in onethread"))
@@ -179,7 +187,7 @@ def _activity(kind: str, channel_type: str, body: str, moment: datetime) -> dict
     return {"hs_communication_channel_type": channel_type, "hs_communication_logged_from": "CRM", **said}
 
 
-def contact_facts(person: Person, preferred_channel: str | None = None) -> dict[str, str]:
+def contact_facts(person: Person) -> dict[str, str]:
     """What we know of a person, for a filter: our own properties of the contact; an empty text clears one."""
     facts = {
         "person_id": person.person_id,
@@ -189,9 +197,16 @@ def contact_facts(person: Person, preferred_channel: str | None = None) -> dict[
         "unanswered_since": _optional_datetime_text(person.unanswered_since),
         "window_closes_at": _optional_datetime_text(person.window_closes_at),
     }
-    if preferred_channel:
-        facts["preferred_channel"] = channel_name(preferred_channel)
+    if person.last_inbound_channel:
+        facts["preferred_channel"] = channel_name(person.last_inbound_channel)
     return facts
+
+
+def consent_facts(agreed: Sequence[str], declined: Sequence[str]) -> dict[str, str]:
+    """On which channels advertising is wanted, and refused; channels that are no choice there are "another channel"."""
+    no = dict.fromkeys(one if one in LIMITS else OTHER_CHANNEL for one in declined)
+    yes = dict.fromkeys(one if one in LIMITS else OTHER_CHANNEL for one in agreed)
+    return {"opted_in": ";".join(one for one in yes if one not in no), "opted_out": ";".join(no)}
 
 
 def name_facts(person: Person) -> dict[str, str]:
@@ -239,13 +254,16 @@ def inbox_identifier(handle: Handle | None, fallback: str) -> dict[str, str]:
     return {"type": "CHANNEL_SPECIFIC_OPAQUE_ID", "value": handle.key if handle is not None else fallback}
 
 
-def inbox_message(message: ArchivedMessage, contact_id: str, channel_account_id: str) -> dict[str, Any]:
+def inbox_message(
+    message: ArchivedMessage, contact_id: str, channel_account_id: str, link_of: LinkOf | None = None
+) -> dict[str, Any]:
     """The body that publishes a message into its thread of the inbox; the same again is the same message there.
 
     Args:
         message: in or out.
         contact_id: whose thread it is.
         channel_account_id: of our account in HubSpot's inbox.
+        link_of: see `LinkOf`.
     """
     handle = message.handles[0] if message.handles else None
     profile = clean_name(message.profile.name, 80) if message.profile else None
@@ -256,7 +274,7 @@ def inbox_message(message: ArchivedMessage, contact_id: str, channel_account_id:
     customer["name"] = (author if inbound else None) or profile or "Customer"
     us["name"] = (None if inbound else author) or channel_name(message.channel)
     return {
-        "text": inbox_text(message),
+        "text": inbox_text(message, link_of),
         "messageDirection": "INCOMING" if inbound else "OUTGOING",
         "timestamp": datetime_text(message.sent_at),
         "channelAccountId": channel_account_id,
@@ -269,12 +287,12 @@ def inbox_message(message: ArchivedMessage, contact_id: str, channel_account_id:
     }
 
 
-def inbox_text(message: ArchivedMessage) -> str:
+def inbox_text(message: ArchivedMessage, link_of: LinkOf | None = None) -> str:
     """What an agent reads: subject, words, the files by name; a message that was taken back says so."""
     if message.unsent_at:
         return f"Removed by the sender, {clock_text(message.unsent_at)}"
     lines = [f"Subject: {message.subject}"] if message.subject else []
-    lines += [words_of(message), *(f"[{attachment_line(one)}]" for one in message.attachments)]
+    lines += [words_of(message), *(f"[{_file_line(one, link_of)}]" for one in message.attachments)]
     text = "\n".join(line for line in lines if line) or f"[{message.kind}]"
     return "".join("\ufffd" if one == "\0" or "\ud800" <= one <= "\udfff" else one for one in text)
 
@@ -334,10 +352,11 @@ def property_definitions(channels: Sequence[str]) -> list[dict[str, Any]]:
     Args:
         channels: the slugs an agent can choose from for a reply, besides ``auto``.
     """
+    consents = [*((slug, channel_name(slug)) for slug in LIMITS), (OTHER_CHANNEL, "Another channel")]
     options = {
         REPLY_CHANNEL: [("auto", "Automatic"), *((slug, channel_name(slug)) for slug in channels)],
-        OPTED_IN: [(slug, channel_name(slug)) for slug in LIMITS],
-        OPTED_OUT: [(slug, channel_name(slug)) for slug in LIMITS],
+        OPTED_IN: consents,
+        OPTED_OUT: consents,
         REPLY_STATUS: [(status, status.capitalize()) for status in REPLY_STATUSES],
         PROJECTION: [("true", "Yes"), ("false", "No")],
     }
@@ -366,11 +385,23 @@ def message_key_definition() -> dict[str, Any]:
 # The body of a communication
 
 
-def _body(message: ArchivedMessage, max_characters: int) -> str:
-    return "".join(_parts(message, max_characters, reference=True))
+def _body(message: ArchivedMessage, max_characters: int, link_of: LinkOf | None) -> str:
+    return "".join(_parts(message, max_characters, link_of, reference=True))
 
 
-def _parts(message: ArchivedMessage, max_characters: int, *, reference: bool, clock: bool = False) -> list[str]:
+def _file_line(attachment: Attachment, link_of: LinkOf | None) -> str:
+    link = link_of(attachment) if link_of else ""
+    return " ".join(part for part in (attachment_line(attachment), link) if part)
+
+
+def _file_item(attachment: Attachment, link_of: LinkOf | None) -> str:
+    link, line = link_of(attachment) if link_of else "", _escape(attachment_line(attachment))
+    return f'<li><a href="{_escape(link)}">{line}</a></li>' if link else f"<li>{line}</li>"
+
+
+def _parts(
+    message: ArchivedMessage, max_characters: int, link_of: LinkOf | None, *, reference: bool, clock: bool = False
+) -> list[str]:
     head = f"{message.sent_at.astimezone(UTC):%H:%M} · {header_line(message)}" if clock else header_line(message)
     before = [_paragraph(f"<strong>{_escape(head)}</strong>")]
     if message.subject:
@@ -381,7 +412,7 @@ def _parts(message: ArchivedMessage, max_characters: int, *, reference: bool, cl
         before.append(_paragraph(f"Removed by the sender, {clock_text(message.unsent_at)}"))
     after = [_paragraph(_escape(line)) for line in closing_lines(message)]
     if message.attachments:
-        items = "".join(f"<li>{_escape(attachment_line(one))}</li>" for one in message.attachments)
+        items = "".join(_file_item(one, link_of) for one in message.attachments)
         after.insert(0, f"<ul>{items}</ul>")
     if reference:
         after.append(_paragraph(f"ref {communication_reference(message.message_key)[:12]}"))

@@ -92,7 +92,7 @@ def salesforce_id(record_id: str) -> str:
     return record_id + "".join(letters[sum(one.isupper() << bit for bit, one in enumerate(part))] for part in parts)
 
 
-def contact_facts(person: Person, preferred_channel: str | None = None) -> dict[str, Fact]:
+def contact_facts(person: Person) -> dict[str, Fact]:
     """What we know of a person, for a filter: our own fields of the contact; ``None`` clears one."""
     facts: dict[str, Fact] = {
         "person_id": person.person_id,
@@ -102,8 +102,8 @@ def contact_facts(person: Person, preferred_channel: str | None = None) -> dict[
         "unanswered_since": moment_text(person.unanswered_since),
         "window_closes_at": moment_text(person.window_closes_at),
     }
-    if preferred_channel:
-        facts["preferred_channel"] = channel_name(preferred_channel)
+    if person.last_inbound_channel:
+        facts["preferred_channel"] = channel_name(person.last_inbound_channel)
     return facts
 
 

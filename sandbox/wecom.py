@@ -317,21 +317,10 @@ class WeComApp(TencentApp):
         """One of the staff answers in WeCom's own app."""
         return self._say(customer, "text", {"content": words}, account, None, delivery, origin=5)
 
-    def recall_as_staff(self, customer: str, msgid: str) -> None:
-        """One of the staff takes an answer back."""
-        account = next(one.account for one in self.entries if one.body["msgid"] == msgid)
-        self._happens(account, customer, "servicer_recall_msg", None, recall_msgid=msgid, servicer_userid="ZhangSan")
-
     def fail_send(self, customer: str, msgid: str, fail_type: int, account: str | None = None) -> None:
         """Tell that a message which was sent over the API did not arrive."""
         account = account or next(iter(self.accounts))
         self._happens(account, customer, "msg_send_fail", None, fail_msgid=msgid, fail_type=fail_type)
-
-    def session_changes(self, customer: str, change_type: int, account: str | None = None) -> None:
-        """One of the staff takes or ends the conversation."""
-        account = account or next(iter(self.accounts))
-        about = {"change_type": change_type, "new_servicer_userid": "ZhangSan"}
-        self._happens(account, customer, "session_status_change", None, **about)
 
     def _say(
         self,

@@ -26,13 +26,14 @@ from mappings.from_hubspot import (
     raw_ref,
     replies_from_hubspot,
 )
-from mappings.hubspot_paths import ApiVersion, Paths
+from mappings.hubspot_login import HubSpotLogin
+from mappings.hubspot_paths import Paths
 from mappings.records import Contact, Record, Reply
 from mappings.settings import PluginSettings
 from mappings.to_hubspot import REPLY_STATUS, datetime_text, property_definitions
 from stores.parked import Parked
 from taps.base import Check, Checkpoint, OneThreadTap
-from taps.hubspot_api import HubSpotAccount, HubSpotReader, results_of
+from taps.hubspot_api import HubSpotAccount, HubSpotReader, login_of, results_of
 from taps.hubspot_inbox import InboxReplies
 
 _CONTACTS = "contacts"
@@ -42,15 +43,9 @@ _MOST_SEEN = 10_000
 _NEEDED = {"contacts": "crm.objects.contacts.read", "communications": "crm.objects.contacts.read"}
 
 
-class HubSpotSettings(PluginSettings):
+class HubSpotSettings(HubSpotLogin):
     """What to read and how."""
 
-    access_token: SecretStr = Field(description="Service key (or token of a private app) of the HubSpot account.")
-    portal_id: str = Field(pattern=r"^\d+$", description="HubSpot account id (Hub ID).")
-    api_url: str = Field("https://api.hubapi.com", description="Base URL of the API.")
-    api_version: ApiVersion = Field(
-        "v3", description="Version of HubSpot's API in every path; v3 is supported until September 2027."
-    )
     default_region: str | None = Field(
         None,
         pattern="^[A-Z]{2}$",
@@ -80,12 +75,6 @@ class HubSpotSettings(PluginSettings):
     media_private_hosts: list[str] = Field(
         default_factory=list,
         description="Hosts (host or host:port) in your own network that files may be fetched from, also without TLS.",
-    )
-    timeout_seconds: float = Field(30, gt=0, description="Give up waiting for one answer after this long.")
-    max_tries: int = Field(6, ge=1, description="Try one call at most this often while HubSpot is unavailable.")
-    max_retry_seconds: float = Field(180, gt=0, description="Stop trying one call after this long.")
-    retry_wait_seconds: float = Field(
-        1.0, ge=0, description="First wait after an unavailable answer; doubles with each try, with jitter."
     )
 
 
@@ -319,15 +308,22 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
     def check(self) -> Iterator[Check]:
         """Token and account, what the token may read, our properties, the clock. Changes nothing."""
         yield from super().check()
-        account = HubSpotAccount(self.settings)
         try:
+            account = self._account_with_token()
             yield from self._check_account(account)
             yield from self._check_access(account)
             yield from self._check_properties(account)
         except CredentialsError as error:
-            yield Check("access token", ok=False, detail=str(error), fix="set a valid access_token")
+            fix = "set a valid access_token" if self.settings.refresh_token is None else "see the command above"
+            yield Check("access token", ok=False, detail=str(error), fix=fix)
         except OneThreadError as error:
             yield Check("HubSpot API", ok=False, detail=str(error), fix="check api_url; try again later")
+
+    def _account_with_token(self) -> HubSpotAccount:
+        """Opens the stores for an OAuth app only: its access token is kept there."""
+        lasting = self.settings.access_token
+        login = None if lasting is not None else login_of(self.settings, self.stores)
+        return HubSpotAccount(self.settings, login.access_token() if login else lasting or SecretStr(""))
 
     def _check_account(self, account: HubSpotAccount) -> Iterator[Check]:
         told = account.fetch_json(self.paths.account_details().lstrip("/"))
@@ -346,16 +342,17 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
                 yield Check(f"read {kind}", ok=False, detail="refused", fix=f"give the token the scope {scope}")
             else:
                 yield Check(f"read {kind}", ok=True, detail="allowed")
-        try:
-            account.fetch_json(self.paths.owners().lstrip("/"), {"limit": 1})
-        except CredentialsError:
-            detail, fix = (
-                "refused: agents are named by their user id",
-                "give the token the scope crm.objects.owners.read",
-            )
-            yield Check("read owners", ok=None, detail=detail, fix=fix)
-        else:
-            yield Check("read owners", ok=True, detail="allowed")
+        for what, path, without, scope in (
+            ("owners", self.paths.owners(), "agents are named by their user id", "crm.objects.owners.read"),
+            ("files", self.paths.files("search"), "no file of agents is fetched, none of customers uploaded", "files"),
+        ):
+            try:
+                account.fetch_json(path.lstrip("/"), {"limit": 1})
+            except CredentialsError:
+                fix = f"give the token the scope {scope}"
+                yield Check(f"read {what}", ok=None, detail=f"refused: {without}", fix=fix)
+            else:
+                yield Check(f"read {what}", ok=True, detail="allowed")
 
     def _check_properties(self, account: HubSpotAccount) -> Iterator[Check]:
         told = account.fetch_json(self.paths.properties(_CONTACTS).lstrip("/"))

@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import backoff
 import urllib3
+from pydantic import SecretStr
 
-from mappings.errors import CredentialsError, OneThreadError, RateLimitedError, RejectedError, UnavailableError
+from mappings.errors import CredentialsError, RateLimitedError, RejectedError, UnavailableError
 from mappings.from_hubspot import CONTACT_FIELDS, REPLY_FIELDS
-from mappings.http import error_for_status, retry_after_seconds
+from mappings.http import error_for_status
+from mappings.hubspot_login import PLATFORM, error_of_answer, read_token_answer
 from mappings.hubspot_paths import Paths
 from stores.control import Pauses
 from stores.database import Stores
+from stores.oauth import Grant, OAuthLogin
+from stores.patience import with_patience
 from taps.base import HttpSession
 
 if TYPE_CHECKING:
     from taps.hubspot import HubSpotSettings
 
-PLATFORM = "HubSpot"
 _CONTACTS = "contacts"
 _LIST_PAGE = 100
 
@@ -37,8 +38,7 @@ _LIST_PAGE = 100
 class HubSpotAccount(HttpSession):
     """The few questions of ``onethread doctor``; keeps HubSpot's time."""
 
-    def __init__(self, settings: HubSpotSettings) -> None:
-        token = settings.access_token
+    def __init__(self, settings: HubSpotSettings, token: SecretStr) -> None:
         super().__init__(
             PLATFORM,
             settings.api_url,
@@ -48,6 +48,15 @@ class HubSpotAccount(HttpSession):
             max_tries=2,
             max_seconds=15,
         )
+
+
+def login_of(settings: HubSpotSettings, stores: Stores) -> OAuthLogin | None:
+    """The login of an app on the developer platform; ``None`` with a token that lasts."""
+    if settings.refresh_token is None:
+        return None
+    grant = Grant(PLATFORM, settings.token_url, settings.token_form, read_token_answer)
+    timeout = settings.timeout_seconds
+    return OAuthLogin(stores, settings.account, settings.refresh_token, grant, timeout_seconds=timeout)
 
 
 class HubSpotReader:
@@ -60,32 +69,13 @@ class HubSpotReader:
     def __init__(self, settings: HubSpotSettings, stores: Stores) -> None:
         self.paths = Paths(settings.api_version)
         self._settings = settings
-        self._account = f"hubspot:{settings.portal_id}"
+        self._account = settings.account
         self._pauses = Pauses(stores)
+        self._login = login_of(settings, stores)
         self._next_search_at = 0.0
         # The client logs bodies at DEBUG; they hold customers' data.
         logging.getLogger("hubspot").setLevel(logging.INFO)
-        waiting = backoff.on_exception(
-            backoff.runtime,
-            RateLimitedError,
-            value=lambda error: error.retry_after_seconds,
-            jitter=None,
-            giveup=self._is_too_long,
-            max_tries=settings.max_tries,
-            max_time=settings.max_retry_seconds,
-            logger=None,
-        )
-        retrying = backoff.on_exception(
-            backoff.expo,
-            UnavailableError,
-            factor=settings.retry_wait_seconds,
-            max_value=60,
-            jitter=lambda seconds: seconds * random.uniform(0.5, 1.0),  # noqa: S311  # spreads load, guards nothing
-            max_tries=settings.max_tries,
-            max_time=settings.max_retry_seconds,
-            logger=None,
-        )
-        self._persist = waiting(retrying(self._fetch_once))
+        self._persist = with_patience(self._fetch_once, settings)
 
     def list_contacts(self, after: str | None, *, archived: bool = False) -> dict[str, Any]:
         """One page of all contacts."""
@@ -141,54 +131,51 @@ class HubSpotReader:
         left = self._pauses.seconds_left(self._account)
         if left:
             raise RateLimitedError(f"{PLATFORM}: account paused", retry_after_seconds=left)
+        token = self._login.access_token() if self._login else self._settings.access_token or SecretStr("")
         try:
-            response = self._client.call_api(
-                path,
-                method,
-                query_params=list((query or {}).items()),
-                header_params={"Accept": "application/json", "Content-Type": "application/json"},
-                body=body,
-                auth_settings=["oauth2"],
-                _preload_content=False,
-                _request_timeout=self._settings.timeout_seconds,
-            )
-            status, headers, raw = response.status, response.headers, response.data
-        except self._api_exceptions as error:
-            failed: Any = error
-            status, headers, raw = failed.status or 0, failed.headers or {}, failed.body
+            status, headers, raw = self._send(method, path, token, body, query)
+            if status == 401 and self._login is not None:
+                # Ended before its time: nothing was carried out, so once more with another one.
+                status, headers, raw = self._send(method, path, self._login.renewed(token), body, query)
         except urllib3.exceptions.HTTPError as error:
             msg = f"{PLATFORM}: {endpoint} gave no answer ({type(error).__name__})"
             raise UnavailableError(msg) from None
         told = _parsed(raw)
         if not 200 <= status < 300:
-            raise self._error(endpoint, status, headers, told)
+            category = told.get("category")
+            code = category if isinstance(category, str) else None
+            refused = error_of_answer(endpoint, status, headers, told, datetime.now(UTC))
+            if isinstance(refused, RateLimitedError) and refused.retry_after_seconds is not None:
+                self._pauses.pause(self._account, refused.retry_after_seconds)
+            raise refused or error_for_status(PLATFORM, endpoint, status, code=code)
         if not isinstance(told.get(needs), list if needs == "results" else str):
             # An answer that was cut short must not look like the end of the data.
             msg = f"{PLATFORM}: {endpoint} answered {status} without {needs}"
             raise UnavailableError(msg)
         return told
 
-    def _error(self, endpoint: str, status: int, headers: Mapping[str, str], body: Mapping[str, Any]) -> OneThreadError:
-        asked = retry_after_seconds(headers.get("Retry-After"), datetime.now(UTC))
-        if status == 429 and body.get("policyName") == "DAILY":
-            msg = f"{PLATFORM}: {endpoint} answered 429: the account's calls for today are used up. Run again tomorrow"
-            return RateLimitedError(msg)
-        if status in {423, 429, 477}:
-            # Search has a limit per second of its own and no headers (documented); the others say their interval.
-            interval = headers.get("X-HubSpot-RateLimit-Interval-Milliseconds") or ""
-            default = int(interval) / 1000 if interval.isdigit() else 1.0 if endpoint.endswith("search") else 10.0
-            seconds = asked if asked is not None else default
-            self._pauses.pause(self._account, seconds)
-            msg = f"{PLATFORM}: {endpoint} answered {status}; waiting {seconds:.0f} s"
-            return RateLimitedError(msg, retry_after_seconds=seconds)
-        if status < 400:
-            return UnavailableError(f"{PLATFORM}: {endpoint} answered {status}; trying again later")
-        category = body.get("category")
-        return error_for_status(PLATFORM, endpoint, status, code=category if isinstance(category, str) else None)
-
-    def _is_too_long(self, error: Exception) -> bool:
-        asked = getattr(error, "retry_after_seconds", None)
-        return asked is None or asked > self._settings.max_retry_seconds
+    def _send(
+        self, method: str, path: str, token: SecretStr, body: Any, query: Mapping[str, str] | None
+    ) -> tuple[int, Mapping[str, str], Any]:
+        """Status, headers and body of one answer; raises `urllib3.exceptions.HTTPError` when there is none."""
+        try:
+            response = self._client.call_api(
+                path,
+                method,
+                query_params=list((query or {}).items()),
+                header_params={
+                    "Accept": "application/json",
+                    "Content-Type": "application/json",
+                    "Authorization": f"Bearer {token.get_secret_value()}",
+                },
+                body=body,
+                _preload_content=False,
+                _request_timeout=self._settings.timeout_seconds,
+            )
+        except self._api_exceptions as error:
+            failed: Any = error
+            return failed.status or 0, failed.headers or {}, failed.body
+        return response.status, response.headers, response.data
 
     # hubspot-api-client knows the paths of v3 only, so its `call_api` is given ours
 
@@ -197,8 +184,7 @@ class HubSpotReader:
         import hubspot
 
         retry = urllib3.Retry(total=None, connect=0, read=0, redirect=3, status=0, other=0)
-        token = self._settings.access_token.get_secret_value()
-        client = hubspot.Client.create(access_token=token, retry=retry, host=self._settings.api_url.rstrip("/"))
+        client = hubspot.Client.create(retry=retry, host=self._settings.api_url.rstrip("/"))
         return client.crm.objects.basic_api.api_client
 
     @cached_property

@@ -7,18 +7,16 @@ Reference (WHERE, date formats), read 2026-11, documented.
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
-import backoff
 import jwt
 import requests
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import Field
 
 from mappings.errors import (
     CredentialsError,
@@ -36,39 +34,29 @@ from mappings.from_salesforce import (
     reply_from_salesforce,
 )
 from mappings.records import Contact, Record, Reply
+from mappings.salesforce_login import (
+    PLATFORM,
+    SalesforceLogin,
+    log_in_without_answer,
+    odd_log_in,
+    refused_log_in,
+    unreadable_key_file,
+)
 from mappings.settings import PluginSettings
 from mappings.to_salesforce import CONTACT, MESSAGE, moment_text, salesforce_id
 from stores.control import Pauses
 from stores.database import Stores
 from stores.parked import Parked
+from stores.patience import while_unavailable
 from taps.base import Check, Checkpoint, OneThreadTap
 
-_PLATFORM = "Salesforce"
 _FIELD = r"^[A-Za-z][A-Za-z0-9_]*$"
 _MOST_SEEN = 10_000
 
-OrgId = Annotated[str, Field(pattern=r"^00D[A-Za-z0-9]{12}([A-Za-z0-9]{3})?$"), AfterValidator(salesforce_id)]
 
-
-class SalesforceSettings(PluginSettings):
+class SalesforceSettings(SalesforceLogin):
     """What to read and how."""
 
-    org_id: OrgId = Field(description="Organization id (Setup, Company Information).")
-    domain: str = Field(
-        "login",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$",
-        description="Where to log in: login, test, or My Domain without .salesforce.com (acme.my); client credentials"
-        " need My Domain.",
-    )
-    consumer_key: SecretStr = Field(description="Consumer key of the External Client App.")
-    consumer_secret: SecretStr | None = Field(None, description="Client credentials: the app's consumer secret.")
-    username: str | None = Field(None, description="JWT bearer: the integration user's name.")
-    private_key: SecretStr | None = Field(None, description="JWT bearer: the private key itself (PEM).")
-    private_key_file: str | None = Field(None, description="JWT bearer: file of the private key (PEM).")
-    api_url: str | None = Field(
-        None, description="Base URL for every call instead of the org's own hosts (a proxy or a stand-in)."
-    )
-    api_version: str = Field("67.0", pattern=r"^\d+\.0$", description="Version of Salesforce's APIs.")
     default_region: str | None = Field(
         None, pattern="^[A-Z]{2}$", description="Country of phone numbers typed without country code, e.g. GB."
     )
@@ -84,29 +72,6 @@ class SalesforceSettings(PluginSettings):
         300, ge=0, description="Read this much again with each run: a change can become visible late."
     )
     reply_max_age_days: float = Field(7, gt=0, description="Replies that were written longer ago are left alone.")
-    timeout_seconds: float = Field(60, gt=0, description="Give up waiting for one answer after this long.")
-    max_tries: int = Field(6, ge=1, description="Try one call at most this often while Salesforce is unavailable.")
-    max_retry_seconds: float = Field(180, gt=0, description="Stop trying one call after this long.")
-    retry_wait_seconds: float = Field(
-        1.0, ge=0, description="First wait after an unavailable answer; doubles with each try, with jitter."
-    )
-    limit_pause_seconds: float = Field(
-        900, ge=0, description="After the day's calls are used up, no process calls the org for this long."
-    )
-
-    @model_validator(mode="after")
-    def _one_way_to_log_in(self) -> SalesforceSettings:
-        by_key = self.private_key is not None or self.private_key_file is not None
-        if self.consumer_secret is not None and by_key:
-            msg = "give consumer_secret (client credentials) or a private key (JWT bearer), not both"
-            raise ValueError(msg)
-        if self.consumer_secret is None and not (by_key and self.username):
-            msg = "give consumer_secret (client credentials), or username and private_key or private_key_file (JWT)"
-            raise ValueError(msg)
-        if self.consumer_secret is not None and self.domain in {"login", "test"}:
-            msg = "client credentials need My Domain in domain (acme.my), not login or test"
-            raise ValueError(msg)
-        return self
 
 
 class TapSalesforce(OneThreadTap[SalesforceSettings]):
@@ -323,21 +288,12 @@ class SalesforceReader:
 
     def __init__(self, settings: SalesforceSettings, stores: Stores) -> None:
         self._settings = settings
-        self._account = f"salesforce:{settings.org_id}"
+        self._account = settings.account
         self._pauses = Pauses(stores)
         self._client: Any = None
         self._survivors: dict[str, dict[str, Any] | None] = {}
         self.usage: tuple[int, int] | None = None
-        self._fetch = backoff.on_exception(
-            backoff.expo,
-            UnavailableError,
-            factor=settings.retry_wait_seconds,
-            max_value=60,
-            jitter=lambda seconds: seconds * random.uniform(0.5, 1.0),  # noqa: S311  # spreads load, guards nothing
-            max_tries=settings.max_tries,
-            max_time=settings.max_retry_seconds,
-            logger=None,
-        )(self._fetch_once)
+        self._fetch = while_unavailable(self._fetch_once, settings)
 
     @cached_property
     def own_fields(self) -> tuple[str, ...]:
@@ -365,13 +321,13 @@ class SalesforceReader:
             answer = self._fetch(path, parameters)
             listed = answer.get("records")
             if not isinstance(listed, list):
-                msg = f"{_PLATFORM}: GET query answered without records; the bookmark stays where it is"
+                msg = f"{PLATFORM}: GET query answered without records; the bookmark stays where it is"
                 raise UnavailableError(msg)
             yield [one for one in listed if isinstance(one, dict)]
             following = answer.get("nextRecordsUrl")
             path, parameters = (following if isinstance(following, str) else None), {}
             if path in before:
-                msg = f"{_PLATFORM}: GET query gives the same page again; the bookmark stays where it is"
+                msg = f"{PLATFORM}: GET query gives the same page again; the bookmark stays where it is"
                 raise UnavailableError(msg)
             before.add(path or "")
 
@@ -395,7 +351,7 @@ class SalesforceReader:
         left = self._pauses.seconds_left(self._account)
         if left:
             until = datetime.now(UTC) + timedelta(seconds=left)
-            msg = f"{_PLATFORM}: org paused, its API calls are used up; run again after {until:%H:%M} UTC"
+            msg = f"{PLATFORM}: org paused, its API calls are used up; run again after {until:%H:%M} UTC"
             raise RateLimitedError(msg, retry_after_seconds=left)
         response = self._send(path, parameters)
         if response.status_code == 401:
@@ -407,7 +363,7 @@ class SalesforceReader:
         except ValueError:
             body = None
         codes = _codes(body)
-        what = f"{_PLATFORM}: {endpoint} answered {response.status_code}" + (f" ({', '.join(codes)})" if codes else "")
+        what = f"{PLATFORM}: {endpoint} answered {response.status_code}" + (f" ({', '.join(codes)})" if codes else "")
         if "REQUEST_LIMIT_EXCEEDED" in codes and "concurrent" not in response.text.lower():
             self._pauses.pause(self._account, self._settings.limit_pause_seconds)
             until = datetime.now(UTC) + timedelta(seconds=self._settings.limit_pause_seconds)
@@ -432,7 +388,7 @@ class SalesforceReader:
         try:
             response: requests.Response = client.session.request("GET", url, params=parameters, headers=headers)
         except requests.RequestException as error:
-            msg = f"{_PLATFORM}: GET {path.partition('?')[0]} gave no answer ({type(error).__name__})"
+            msg = f"{PLATFORM}: GET {path.partition('?')[0]} gave no answer ({type(error).__name__})"
             raise UnavailableError(msg) from None
         found = response.headers.get("Sforce-Limit-Info", "").partition("api-usage=")[2].partition(";")[0].split("/")
         if len(found) == 2 and found[0].isdigit() and found[1].isdigit():
@@ -461,45 +417,33 @@ def salesforce_key(payload: Mapping[str, Any]) -> str:
     """The record id of a payload, safe between quotes; raises `RejectedError` on anything else."""
     record_id = str(payload.get("Id"))
     if not (record_id.isascii() and record_id.isalnum() and len(record_id) in {15, 18}):
-        msg = f"{_PLATFORM}: a parked record has no id that could be asked for"
+        msg = f"{PLATFORM}: a parked record has no id that could be asked for"
         raise RejectedError(msg)
     return record_id
 
 
 def _log_in(settings: SalesforceSettings) -> Any:
-    """A logged-in client; source of the two flows: help.salesforce.com, OAuth 2.0, read 2026-11, documented."""
+    """A logged-in client; see `mappings.salesforce_login`."""
     from simple_salesforce.api import Salesforce
     from simple_salesforce.exceptions import SalesforceAuthenticationFailed
 
-    options: dict[str, Any] = {
-        "consumer_key": settings.consumer_key.get_secret_value(), "domain": settings.domain,
-        "version": settings.api_version, "session": _Session(settings.api_url, settings.timeout_seconds),
-    }  # fmt: skip
-    if settings.consumer_secret is not None:
-        options["consumer_secret"] = settings.consumer_secret.get_secret_value()
-    else:
-        options |= {"username": settings.username, "privatekey": _private_key(settings)}
+    session = _Session(settings.api_url, settings.timeout_seconds)
+    options = settings.client_options(_key_of_file(settings.needed_key_file))
     try:
-        return Salesforce(**options)
-    except SalesforceAuthenticationFailed:
-        msg = f"{_PLATFORM}: logging in was refused; check domain, consumer_key and the app's policies"
-        raise CredentialsError(msg) from None
-    except (requests.RequestException, KeyError, AttributeError) as error:
-        msg = f"{_PLATFORM}: logging in gave no answer ({type(error).__name__})"
-        raise UnavailableError(msg) from None
-    except (ValueError, TypeError, jwt.PyJWTError) as error:
-        msg = f"{_PLATFORM}: the private key cannot be used ({type(error).__name__})"
-        raise SettingsError(msg) from None
+        return Salesforce(**options, session=session)
+    except SalesforceAuthenticationFailed as error:
+        raise refused_log_in(getattr(error, "code", None)) from None
+    except requests.RequestException as error:
+        raise log_in_without_answer(error) from None
+    except (ValueError, TypeError, KeyError, AttributeError, jwt.PyJWTError) as error:
+        raise odd_log_in(error, settings) from None
 
 
-def _private_key(settings: SalesforceSettings) -> str:
-    if settings.private_key is not None:
-        return settings.private_key.get_secret_value().replace("\\n", "\n")
+def _key_of_file(path: str | None) -> str | None:
     try:
-        return Path(settings.private_key_file or "").read_text(encoding="ascii")
+        return Path(path).read_text(encoding="ascii") if path else None
     except (OSError, UnicodeError) as error:
-        msg = f"private_key_file cannot be read ({type(error).__name__})"
-        raise SettingsError(msg) from None
+        raise unreadable_key_file(error) from None
 
 
 def _codes(body: Any) -> list[str]:

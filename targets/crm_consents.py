@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from mappings.records import Consent
 from stores.ledger import Ledger
 
-CONSENT = "consent "
-"""What the names of these marks begin with; no field of a CRM has a space in its name."""
+_CONSENT = "consent "  # No field of a CRM has a space in its name.
+
+
+def is_consent(mark: str) -> bool:
+    """Whether a mark of this name is one of these."""
+    return mark.startswith(_CONSENT)
 
 
 def consent_marks(written: Mapping[str, str], decisions: Sequence[Consent], ledger: Ledger) -> dict[str, str]:
@@ -19,11 +23,11 @@ def consent_marks(written: Mapping[str, str], decisions: Sequence[Consent], ledg
         decisions: those that are new.
         ledger: makes fingerprints.
     """
-    marks = {name: mark for name, mark in written.items() if name.startswith(CONSENT)}
+    marks = {name: mark for name, mark in written.items() if is_consent(name)}
     for one in sorted(decisions, key=lambda each: each.decided_at):
         if one.purpose == "promotional":
             who = ledger.fingerprint(f"{one.handle_key}|{one.account}")
-            marks[f"{CONSENT}{one.channel} {who}"] = ledger.fingerprint(one.status)
+            marks[f"{_CONSENT}{one.channel} {who}"] = ledger.fingerprint(one.status)
     return marks
 
 

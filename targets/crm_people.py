@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
-from mappings.records import ArchivedMessage, Handle, Person
+from mappings.records import ArchivedMessage, Consent, Handle, Person
 from stores.graph import Graph
 from stores.ledger import Ledger, LedgerContact
 
@@ -39,6 +40,26 @@ class CrmPeople:
     def current(self, person_id: str) -> str:
         """The person into whom this one was merged, else itself."""
         return self._graph.current(person_id)
+
+    def seen_on(self, messages: Iterable[tuple[str, ArchivedMessage]]) -> dict[str, Person]:
+        """Person id -> the person as far as messages say: (person id, message) each."""
+        handles: dict[str, list[Handle]] = {}
+        names: dict[str, str] = {}
+        for person_id, message in messages:
+            seen = handles.setdefault(person_id, [])
+            seen += [handle for handle in message.handles if handle not in seen]
+            if message.profile is not None and message.profile.name:
+                names.setdefault(person_id, message.profile.name)
+        return {one: Person(person_id=one, handles=seen, name=names.get(one)) for one, seen in handles.items()}
+
+    def decisions(self, consents: Iterable[Consent]) -> dict[str, list[Consent]]:
+        """Person id -> decisions on advertising."""
+        found: dict[str, list[Consent]] = {}
+        for one in consents:
+            person_id = self.person_of_handle(one.handle, one.person_id)
+            if person_id is not None:
+                found.setdefault(person_id, []).append(one)
+        return found
 
     def known(self, person_id: str, seen: Person) -> Person:
         """`seen` with all that the graph knows of the person."""

@@ -220,11 +220,6 @@ def fitted(values: Mapping[str, Value], fields: Mapping[str, DescribedField]) ->
     return done
 
 
-def escape_html(text: str) -> str:
-    """A customer's text as HTML that shows it: markup and template braces are characters like others."""
-    return "".join(_escape(character) for character in text)
-
-
 def cut(text: str, units: int, mark: str = _CUT) -> str:
     """`text` in at most `units` UTF-16 units, with `mark` at the end where it was cut; no character is halved."""
     encoded = text.encode("utf-16-le", "replace")

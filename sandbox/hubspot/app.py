@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule as Route
@@ -15,7 +16,9 @@ from sandbox.hubspot.associations import CREATE_LIMIT, READ_LIMIT, Associations,
 from sandbox.hubspot.batches import Batches, Outcome, inputs_of, names, shown
 from sandbox.hubspot.channels import Channels
 from sandbox.hubspot.crm import Crm, association_type_id
+from sandbox.hubspot.files import Files
 from sandbox.hubspot.limits import Limits
+from sandbox.hubspot.oauth import OAuthApp
 from sandbox.hubspot.objects import (
     ACTIVITY_TYPE_IDS,
     API,
@@ -42,6 +45,9 @@ OWNERS = (
     {"id": "70002", "email": "ben.agent@shop.example", "firstName": "Ben", "lastName": "Agent", "userId": 9002},
 )
 _PERSON_MAY_SET = ("hs_additional_emails",)
+_TOKEN_PATHS = frozenset(f"/oauth/{version}/token" for version in ("v1", "v3", *DATED_VERSIONS))
+_SCOPES = (("/files/", "files"), ("/conversations/", "conversations.custom_channels.write"))
+"""The beginning of a path -> a scope that it needs; only those that a token can be made to lack here."""
 
 
 class HubSpotApp(SandboxApp):
@@ -59,6 +65,11 @@ class HubSpotApp(SandboxApp):
         batch_results_reversed: answer batches in another order than they were asked.
         inbox_text_limit: longer texts of inbox messages are cut; HubSpot documents no limit.
         inbox_tells_own: post our own outgoing inbox messages to our address as well; the pages do not say.
+        file_limit: larger files are refused.
+        file_duplicates_by: what makes two files the same; the pages do not say.
+        communication_files: whether communications can have files; the pages do not say.
+        missing_scopes: those that the token lacks.
+        oauth: the app whose tokens are accepted, too.
     """
 
     name = "hubspot"
@@ -77,20 +88,29 @@ class HubSpotApp(SandboxApp):
         batch_results_reversed: bool = False,
         inbox_text_limit: int = 10_000,
         inbox_tells_own: bool = True,
+        file_limit: int = 20_000_000,
+        file_duplicates_by: Literal["name", "content"] = "content",
+        communication_files: bool = False,
+        missing_scopes: Iterable[str] = (),
+        oauth: OAuthApp | None = None,
     ) -> None:
+        self.files = Files(self._now, most_bytes=file_limit, duplicates_by=file_duplicates_by)
         super().__init__()
+        self.oauth = oauth or OAuthApp()
+        self.missing_scopes = frozenset(missing_scopes)
         self._access_token = access_token
         self._portal_id = portal_id
         self._limits = Limits(ten_second_limit, associations_limit, search_limit=5, daily_limit=daily_limit)
         self._properties = Properties(
             owner_ids=[owner["id"] for owner in OWNERS if isinstance(owner["id"], str)],
             unique_communication_property=unique_communication_property,
+            communication_files=communication_files,
         )
         self.crm = Crm(self.clock, self._properties, portal_id=portal_id, search_lag_seconds=search_lag_seconds)
         self._batches = Batches(self.crm)
         self._associations = Associations(self.crm)
         self.channels = Channels(
-            self.clock, portal_id=portal_id, text_limit=inbox_text_limit, tells_own=inbox_tells_own
+            self.clock, self.files, portal_id=portal_id, text_limit=inbox_text_limit, tells_own=inbox_tells_own
         )
         self._reversed = batch_results_reversed
         self._calls: Counter[str] = Counter()
@@ -104,7 +124,7 @@ class HubSpotApp(SandboxApp):
         associations = "/crm/v4/associations/<from_type>/<to_type>/batch"
         linked = "/crm/v4/objects/<from_type>/<from_id>/associations"
         channels = "/conversations/v3/custom-channels"
-        person = "/_sandbox/contacts"
+        files, person = "/files/v3/files", "/_sandbox/contacts"
         table: list[tuple[str, str, Callable[..., Response]]] = [
             ("GET", "/account-info/v3/details", self._account),
             ("GET", "/crm/v3/owners", self._list_owners),
@@ -143,8 +163,14 @@ class HubSpotApp(SandboxApp):
             ("GET", f"{channels}/<channel_id>/messages/<message_id>", self._get_message),
             ("PATCH", f"{channels}/<channel_id>/messages/<message_id>", self._set_message_status),
             ("DELETE", "/conversations/v3/conversations/threads/<thread_id>", self._archive_thread),
-            ("GET", "/files/v3/files/<file_id>/signed-url", self._signed_url),
-            ("GET", "/_sandbox/files/<file_id>", self._file),
+            ("POST", "/oauth/v1/token", self._token),
+            ("POST", "/oauth/v3/token", self._token),
+            ("POST", files, self.files.answer_upload),
+            ("GET", f"{files}/search", self.files.answer_list),
+            ("GET", f"{files}/<file_id>", self.files.answer_get),
+            ("DELETE", f"{files}/<file_id>/gdpr-delete", self.files.answer_delete),
+            ("GET", f"{files}/<file_id>/signed-url", self.files.answer_link),
+            ("GET", "/_sandbox/files/<file_id>", self.files.answer_bytes),
             ("POST", person, self._person_creates),
             ("POST", f"{person}/merge", self._person_merges),
             ("POST", f"{person}/<record_id>/restore", self._person_restores),
@@ -180,6 +206,7 @@ class HubSpotApp(SandboxApp):
             "communications": self._state_of(COMMUNICATIONS, "contacts"),
             "notes": self._state_of(NOTES, "contacts"),
             "inbox": self.channels.state(),
+            "files": self.files.state(),
             "archived_communications": [one.record_id for one in self.crm.records(COMMUNICATIONS, archived=True)],
             "blocked_emails": sorted(self.crm.blocked_emails),
             "properties": {
@@ -195,10 +222,13 @@ class HubSpotApp(SandboxApp):
         return self._refused_answer(Refusal(error.code or 500, category, error.name))
 
     def guard(self, request: Request) -> Response | None:
-        """The token first, then the limits."""
-        if request.headers.get("Authorization") != f"Bearer {self._access_token}":
-            message = "Authentication credentials not found. This API supports OAuth 2.0 authentication."
-            return self._refused_answer(Refusal(401, "INVALID_AUTHENTICATION", message))
+        """The token first, then its scopes, then the limits."""
+        if request.path in _TOKEN_PATHS:
+            return None
+        try:
+            self._check_token(request)
+        except Refusal as refusal:
+            return self._refused_answer(refusal)
         policy = self._limits.refuse(request.path, self.clock.now())
         if policy is None:
             return None
@@ -208,6 +238,24 @@ class HubSpotApp(SandboxApp):
             "correlationId": self._correlation_id(), "policyName": policy, "requestId": self._correlation_id(),
         }  # fmt: skip
         return json_response(body, 429, self._limits.headers(request.path, self.clock.now()))
+
+    def _now(self) -> datetime:
+        return self.clock.now()
+
+    def _token(self, request: Request) -> Response:
+        return self.oauth.answer(request, self.clock, self._portal_id)
+
+    def _check_token(self, request: Request) -> None:
+        kind, _, given = request.headers.get("Authorization", "").partition(" ")
+        if kind != "Bearer" or (given != self._access_token and not self.oauth.check(given, self.clock)):
+            message = "Authentication credentials not found. This API supports OAuth 2.0 authentication."
+            raise Refusal(401, "INVALID_AUTHENTICATION", message)
+        for beginning, scope in _SCOPES:
+            if request.path.startswith(beginning) and scope in self.missing_scopes:
+                context = {"requiredGranularScopes": [scope]}
+                detail = {"message": "One or more of the following scopes are required.", "context": context}
+                message = "This app hasn't been granted all required scopes to make this call."
+                raise Refusal(403, "MISSING_SCOPES", message, errors=[detail])
 
     # -- what people do in HubSpot's own pages; also as routes under /_sandbox/contacts
 
@@ -465,7 +513,7 @@ class HubSpotApp(SandboxApp):
         self._associations.archive(object_type(from_type), object_type(to_type), [pair])
         return Response(status=204)
 
-    # -- custom channels of the inbox, files
+    # -- custom channels of the inbox
 
     def _register_channel(self, request: Request) -> Response:
         if request.path.endswith("/v3") and not (request.args.get("hapikey") and request.args.get("appId")):
@@ -506,20 +554,6 @@ class HubSpotApp(SandboxApp):
         del request
         self.channels.archive_thread(thread_id)
         return Response(status=204)
-
-    def _signed_url(self, request: Request, file_id: str) -> Response:
-        if file_id not in self.channels.files:
-            raise not_found()
-        name, kind, content = self.channels.files[file_id]
-        root = request.host_url.rstrip("/")
-        told = {"url": f"{root}/_sandbox/files/{file_id}?signature=x", "name": name, "size": len(content), "type": kind}
-        return json_response({**told, "extension": name.rpartition(".")[2], "expiresAt": iso(self.crm.now())})
-
-    def _file(self, request: Request, file_id: str) -> Response:
-        if request.args.get("signature") != "x" or file_id not in self.channels.files:
-            raise not_found()
-        _, kind, content = self.channels.files[file_id]
-        return Response(content, content_type=kind)
 
     # -- shared by the handlers
 
@@ -600,6 +634,7 @@ def _dated(path: str, version: str) -> str:
         ("/conversations/custom-channels/v3", "/conversations/custom-channels/<V>"),
         ("/conversations/v3/custom-channels", "/conversations/custom-channels/<V>"),
         ("/conversations/v3/conversations", "/conversations/conversations/<V>"), ("/files/v3", "/files/<V>"),
+        ("/oauth/v3", "/oauth/<V>"),
     ):  # fmt: skip
         if path.startswith(old):
             rest = path.removeprefix(old)

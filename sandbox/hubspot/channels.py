@@ -16,11 +16,13 @@ from typing import Any
 
 from sandbox.base import Clock
 from sandbox.deliverer import Deliverer, Delivery, Event
+from sandbox.hubspot.files import Files
 from sandbox.hubspot.objects import iso
 from sandbox.hubspot.refusals import Refusal, invalid, not_found
 
 IDENTIFIER_TYPES = ("CHANNEL_SPECIFIC_OPAQUE_ID", "HS_EMAIL_ADDRESS", "HS_PHONE_NUMBER", "HS_SHORT_CODE")
 STATUSES = ("SENT", "FAILED", "READ")
+FILE_USAGES = ("AUDIO", "IMAGE", "OTHER", "STICKER", "VOICE_RECORDING")
 MAX_TRIES = 11
 """The first, and ten more over 24 hours (documented); here they follow each other fast."""
 _OTHERS_APP = 99_001
@@ -47,18 +49,19 @@ class Channels:
         clock: of the stand-in.
         portal_id: the account's id.
         text_limit: longer texts are cut (how HubSpot cuts is not documented).
+        files: of the account.
         tells_own: whether our own OUTGOING messages are posted to us as well; the pages do not say.
     """
 
-    def __init__(self, clock: Clock, *, portal_id: str, text_limit: int, tells_own: bool) -> None:
+    def __init__(self, clock: Clock, files: Files, *, portal_id: str, text_limit: int, tells_own: bool) -> None:
         self.channels: dict[str, dict[str, Any]] = {}
         self.accounts: dict[str, dict[str, Any]] = {}
         self.messages: dict[str, dict[str, Any]] = {}
         self.threads: dict[str, Thread] = {}
-        self.files: dict[str, tuple[str, str, bytes]] = {}
         self.array_bodies = False
         self.signs = True
         self._clock = clock
+        self._files = files
         self._portal_id = portal_id
         self._text_limit = text_limit
         self._tells_own = tells_own
@@ -128,6 +131,8 @@ class Channels:
             raise invalid("channelAccountId is not of this channel")
         for one in (*wanted["senders"], *wanted["recipients"]):
             _check_identifier(one.get("deliveryIdentifier"))
+        for one in wanted["attachments"]:
+            self._check_attachment(one)
         key = wanted.get("integrationIdempotencyId")
         if key and (known := self._by_idempotency.get((channel_id, key))):
             return self.messages[known]
@@ -180,8 +185,7 @@ class Channels:
         thread = next(one for one in self.threads.values() if one.integration_thread_id == integration_thread_id)
         attachments = []
         if file is not None:
-            file_id = self._next()
-            self.files[file_id] = file
+            file_id = self._files.add(*file).file_id
             usage = "IMAGE" if file[1].startswith("image/") else "OTHER"
             attachments.append({"type": "FILE", "fileId": file_id, "fileUsageType": usage, "name": file[0]})
         senders = [{**thread.us, "actorId": "A-9001", "name": "Ada Agent"}]
@@ -219,6 +223,15 @@ class Channels:
         if key not in self.threads:
             self.threads[key] = Thread(self._next(), name, channel_id, account_id)
         return self.threads[key]
+
+    def _check_attachment(self, attachment: object) -> None:
+        """Only files are played."""
+        if not isinstance(attachment, dict) or attachment.get("type") != "FILE":
+            raise invalid("an attachment must be of type FILE")
+        if attachment.get("fileUsageType", "OTHER") not in FILE_USAGES:
+            raise invalid(f"fileUsageType must be one of {', '.join(FILE_USAGES)}")
+        if attachment.get("fileId") not in self._files.stored:
+            raise invalid("fileId is not a file of this account")
 
     def _message(
         self, thread: Thread, text: str, direction: str, wanted: dict[str, Any], client: str, by: str

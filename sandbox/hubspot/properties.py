@@ -85,6 +85,7 @@ def _options(*values: str) -> tuple[tuple[str, str], ...]:
 
 
 _OWNER = Definition("hubspot_owner_id", "Owner", "enumeration", "select")
+_ATTACHMENTS = Definition("hs_attachment_ids", "Attachment IDs", "enumeration", "checkbox")
 _CONTACT_PROPERTIES = [
     *(Definition(n, n.title()) for n in ("email", "firstname", "lastname", "phone", "mobilephone", "company")),
     *(Definition(n, n.title()) for n in ("jobtitle", "website", "city", "country", "hs_whatsapp_phone_number")),
@@ -117,6 +118,7 @@ _COMMUNICATION_PROPERTIES = [
 _NOTE_PROPERTIES = [
     Definition("hs_timestamp", "Activity date", "datetime", "date"),
     Definition("hs_note_body", "Note body", field_type="textarea"),
+    _ATTACHMENTS,
     _OWNER,
     *_computed(NOTES),
 ]
@@ -126,7 +128,9 @@ _GROUPS = {"contacts": "contactinformation", "communications": "communication", 
 class Properties:
     """All definitions and groups, per object type."""
 
-    def __init__(self, *, owner_ids: Iterable[str], unique_communication_property: bool) -> None:
+    def __init__(
+        self, *, owner_ids: Iterable[str], unique_communication_property: bool, communication_files: bool = False
+    ) -> None:
         self._owner_ids = frozenset(owner_ids)
         self._unique_communication_property = unique_communication_property
         self._definitions = {
@@ -136,6 +140,8 @@ class Properties:
             },
             "notes": {one.name: replace(one, group_name=_GROUPS["notes"]) for one in _NOTE_PROPERTIES},
         }
+        if communication_files:
+            self._definitions[COMMUNICATIONS.name][_ATTACHMENTS.name] = _ATTACHMENTS
         self._groups = {kind: {group: group.title()} for kind, group in _GROUPS.items()}
 
     def all(self, kind: ObjectType) -> list[Definition]:

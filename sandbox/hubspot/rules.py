@@ -28,6 +28,8 @@ _ASSOCIATION_SIZES = (
     "developers.hubspot.com/changelog/bug-fix-batch-read-limit-for-hubspot-associations-api, read 2026-11 (reading); "
     f"{_ASSOCIATIONS} (creating); the page size is our reading"
 )
+_FILES = "github.com/HubSpot/HubSpot-public-api-spec-collection @9989379, PublicApiSpecs/Files, read 2026-11"
+_OAUTH = f"{_DOCS}/latest/authentication/manage-oauth-tokens, read 2026-11"
 _SDK = "hubspot-sdk 0.1.0a9 (strict validation of its models)"
 _TYPES = "HubSpot's API document, as compiled into hubspot-sdk 0.1.0a9"
 _CHANNELS = f"{_DOCS}/2026-03/conversations/custom-channels/guide, second-hand, 2026-10"
@@ -131,5 +133,21 @@ RULES = (
     Rule("posting_again", _ERRORS, "documented"),
     Rule("own_messages_are_posted", _OURS, "assumed"),
     Rule("signed_urls", _TYPES, "documented"),
+    # files, tokens of apps
+    Rule(
+        "file_upload", f"{_FILES}; a larger file than the limit (an option) is 413: our reading", "documented", _CLIENT
+    ),
+    Rule("file_duplicates", f"{_FILES}; that uploads take them too: public code", "documented"),
+    Rule("private_files", _FILES, "documented", _CLIENT),
+    Rule("files_are_deleted_for_good", _FILES, "documented", _CLIENT),
+    Rule("files_of_notes", f"{_DOCS}/crm-notes-v3/guide, read 2026-11", "documented"),
+    Rule("files_of_communications", _OURS, "assumed"),
+    Rule("files_of_messages", f"{_TYPES}; that the file must exist is our reading", "documented"),
+    Rule("missing_scopes", _ERRORS, "documented"),
+    Rule("token_endpoint", f"{_OAUTH}; statuses of refusals: public code", "documented", _CLIENT),
+    Rule(
+        "access_tokens_end", f"{_OAUTH}; the 401: github.com/airbytehq/airbyte/issues/74726, read 2026-11", "observed"
+    ),
+    Rule("refresh_tokens_rotate", _OURS, "assumed"),
     Rule("logging_an_activity_touches_the_contact", "third-party notes on a live account, 2026-09-21", "observed"),
 )

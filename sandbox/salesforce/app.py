@@ -130,11 +130,6 @@ class SalesforceApp(People, SandboxApp):
         with self.lock:
             return self.sessions.open(self.users[INTEGRATION])
 
-    def session_of(self, username: str) -> str:
-        """A new access token of any user."""
-        with self.lock:
-            return self.sessions.open(self.users[username])
-
     def register_certificate(self, certificate: bytes | Path) -> None:
         """Upload a certificate (PEM) to the External Client App, for the JWT bearer flow."""
         data = certificate.read_bytes() if isinstance(certificate, Path) else certificate

@@ -10,7 +10,7 @@ from typing import Any
 
 from sandbox.deliverer import Delivery
 from sandbox.whatsapp.account import Account
-from sandbox.whatsapp.records import DAY, TITLES, Customer, Said, digits
+from sandbox.whatsapp.records import DAY, Customer, Said, digits
 
 _TINY_PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -247,12 +247,6 @@ class Customers(Account):
     def fail_next(self, code: int) -> None:
         """The next message is accepted and then fails with `code` (131049, 130472, ...)."""
         self._failures.append(code)
-
-    def account_error(self, code: int, *, delivery: Delivery | None = None) -> None:
-        """An error of the account, told at the level of the value: no message, no status."""
-        title = TITLES.get(code, "Error")
-        error = {"code": code, "title": title, "message": title, "error_data": {"details": title}}
-        self.tell("error", "", {"field": "messages", "value": self._value(errors=[error])}, delivery)
 
     def _say(
         self, customer: str, kind: str, content: dict[str, Any], text: str | None,

@@ -121,16 +121,6 @@ def rejected(endpoint: str, status: int, body: Mapping[str, Any]) -> RejectedErr
     )
 
 
-def needed_scopes(body: Mapping[str, Any]) -> list[str]:
-    """The scopes that a 403 says are missing."""
-    scopes: list[str] = []
-    for one in (body, *list_in(body.get("errors"))):
-        context = object_in(object_in(one).get("context"))
-        for name in ("requiredGranularScopes", "requiredScopes"):
-            scopes += [str(scope) for scope in list_in(context.get(name))]
-    return list(dict.fromkeys(scopes))
-
-
 def object_in(value: Any) -> dict[str, Any]:
     """`value` if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}

@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from mappings.errors import OneThreadError, PayloadError, SettingsError
+from mappings.hubspot_files import inbox_attachments
 from mappings.ids import reply_key
 from mappings.records import ArchivedMessage
 from mappings.to_hubspot import (
@@ -24,13 +25,13 @@ from mappings.to_hubspot import (
     inbox_of_reply,
     inbox_record,
     inbox_status_of,
-    inbox_text,
 )
 from stores.control import Facts
 from stores.database import Stores
 from stores.ledger import Ledger, LedgerMessage
 from targets.hubspot.answers import Answer, Input, object_in, rejected
 from targets.hubspot.api import HubSpotApi
+from targets.hubspot.files import Files
 from targets.hubspot.links import Links
 from targets.hubspot.places import INBOX, Place, place_of
 from targets.hubspot.settings import HubSpotTargetSettings
@@ -52,6 +53,7 @@ class Inbox:
         api: HubSpotApi,
         ledger: Ledger,
         links: Links,
+        files: Files,
         stores: Stores,
         settings: HubSpotTargetSettings,
         count: Callable[[str, int], None],
@@ -59,6 +61,7 @@ class Inbox:
         self._api = api
         self._ledger = ledger
         self._links = links
+        self._files = files
         self._facts = Facts(stores)
         self._settings = settings
         self._count = count
@@ -94,12 +97,18 @@ class Inbox:
         for message, entry in sorted(messages, key=lambda one: (one[0].sent_at, one[0].message_key)):
             channel_id = self._channel_id(message.channel)
             account_id = self._account_id(channel_id, message.channel, message.account)
+            body = inbox_message(message, entry.contact_id or "", account_id, self._files.link)
+            body["attachments"] = inbox_attachments(message, self._files.of(message) or {})
             if message.direction == "outbound":
                 # HubSpot may tell our own webhook of it before it answers; the tap then finds this note.
-                kept = {**(entry.kept or {}), INBOX: self._ledger.fingerprint(inbox_text(message))}
+                kept = {**(entry.kept or {}), INBOX: self._ledger.fingerprint(body["text"])}
                 self._ledger.save_messages([replace(entry, state="intended", kept=kept)])
-            body = inbox_message(message, entry.contact_id or "", account_id)
             answer, contact_id = self._send(channel_id, body, entry.contact_id or "")
+            if body["attachments"] and 400 <= answer.status < 500:
+                # The words count more than the files.
+                self._files.refused(rejected("POST custom-channels/messages", answer.status, answer.body))
+                self._files.withdraw(message)
+                answer, contact_id = self._send(channel_id, {**body, "attachments": []}, entry.contact_id or "")
             if not answer.ok or "id" not in answer.body:
                 self._ledger.forget_messages([entry.message])
                 refused[message.message_key] = rejected("POST custom-channels/messages", answer.status, answer.body)
@@ -139,6 +148,8 @@ class Inbox:
         """Tell what became of a message that is in the inbox: its status is all that can be changed there."""
         status = inbox_status_of(message)
         failed = None
+        if message.unsent_at is not None:  # its words stay in the thread, its files need not
+            self._files.withdraw(message)
         if status is not None and row.record_id is not None and not message.reply_key:
             told = {"statusType": status}
             if status == "FAILED":

@@ -13,46 +13,39 @@ from dataclasses import replace
 
 from mappings.errors import RejectedError
 from stores.ledger import Ledger, LedgerMessage
+from targets.crm_links import CrmLinks
 from targets.hubspot.answers import object_in
 from targets.hubspot.api import ACTIVITY_KINDS, CONTACTS, HubSpotApi
 from targets.hubspot.places import INBOX, Place, place_of
 
 
-def deleted_in_hubspot() -> RejectedError:
-    """Why a message cannot be shown: somebody deleted its contact."""
-    return RejectedError(
-        "HubSpot: the person's contact was deleted there, so it is not made again. Restore the contact (or link the"
-        " person to another one) and replay this",
-        code="CONTACT_DELETED",
-    )
-
-
-class Links:
+class Links(CrmLinks):
     """Contacts and timelines of one HubSpot account."""
 
     def __init__(self, api: HubSpotApi, ledger: Ledger) -> None:
+        super().__init__(ledger)
         self._api = api
-        self._ledger = ledger
 
-    def survivors(self, record_ids: Iterable[str]) -> dict[str, str | None]:
-        """The live contact behind each id, ``None`` when it was deleted; the ledger follows what is found."""
-        wanted = sorted(set(record_ids))
+    def deleted(self) -> RejectedError:
+        """Why a message cannot be shown: somebody deleted its contact."""
+        return RejectedError(
+            "HubSpot: the person's contact was deleted there, so it is not made again. Restore the contact (or link the"
+            " person to another one) and replay this",
+            code="CONTACT_DELETED",
+        )
+
+    def _look_up(self, record_ids: Sequence[str]) -> dict[str, str | None]:
         now: dict[str, str | None] = {}
-        for one in self._api.read_batch(CONTACTS, wanted, ["hs_merged_object_ids"]):
+        for one in self._api.read_batch(CONTACTS, record_ids, ["hs_merged_object_ids"]):
             record_id = str(one["id"])
             merged = object_in(one.get("properties")).get("hs_merged_object_ids") or ""
-            now |= {old.strip(): record_id for old in str(merged).split(";") if old.strip() in wanted}
+            now |= {old.strip(): record_id for old in str(merged).split(";") if old.strip() in record_ids}
             now[record_id] = record_id
-        for record_id in wanted:
+        for record_id in record_ids:
             if record_id not in now:
                 found = self._api.fetch(CONTACTS, record_id, ["hs_object_id"])
                 now[record_id] = str(found["id"]) if found else None
-            survivor = now[record_id]
-            if survivor is None:
-                self._mark_gone(record_id)
-            elif survivor != record_id:
-                self._ledger.rename_record(record_id, survivor)
-        return {record_id: now[record_id] for record_id in wanted}
+        return {record_id: now[record_id] for record_id in record_ids}
 
     def attach(self, messages: Mapping[str, str]) -> tuple[dict[str, str], dict[str, RejectedError]]:
         """Put activities on timelines: place -> contact id. A thread of the inbox stays with its contact.
@@ -70,7 +63,7 @@ class Links:
         errors: dict[str, RejectedError] = {}
         for one in failed:
             if one not in again:
-                errors[one] = deleted_in_hubspot()
+                errors[one] = self.deleted()
             elif one in refused:
                 errors[one] = RejectedError("HubSpot: the message could not be put on its contact's timeline")
             else:
@@ -86,13 +79,7 @@ class Links:
         return failed
 
     def move(self, messages: Sequence[LedgerMessage], contact_id: str, person_id: str) -> dict[str, RejectedError]:
-        """Take written messages to another contact's timeline; those that are there already only change person.
-
-        Returns:
-            Why a message (by its fingerprint) could not be moved; it stays where it was.
-
-        Repeats: harmless. The ledger is written last, so after a crash everything is done again.
-        """
+        """Take written messages to another contact's timeline; see `CrmLinks.move`."""
         waiting = {one.record_id: one for one in messages if one.record_id and one.contact_id != contact_id}
         done, errors = self.attach(dict.fromkeys(waiting, contact_id)) if waiting else ({}, {})
         old = [
@@ -113,10 +100,6 @@ class Links:
     def _is_deleted(self, text: str) -> bool:
         place = place_of(text)
         return place.kind != INBOX and self._api.fetch(place.kind, place.record_id, ["hs_object_id"]) is None
-
-    def _mark_gone(self, record_id: str) -> None:
-        for contact in self._ledger.contacts_of_record(record_id):
-            self._ledger.save_contact(replace(contact, gone=True))
 
 
 def _by_kind(places: Iterable[str]) -> dict[str, list[Place]]:

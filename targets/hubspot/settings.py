@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from mappings.hubspot_paths import ApiVersion
+from mappings.hubspot_login import HubSpotLogin
 from mappings.to_hubspot import DEFAULT_CHANNEL_TYPES
 from targets.base import TargetSettings
 
@@ -17,21 +17,9 @@ def _default_channel_types() -> dict[str, ChannelType]:
     return dict(DEFAULT_CHANNEL_TYPES)  # type: ignore[arg-type]  # a table of the same words
 
 
-class HubSpotTargetSettings(TargetSettings):
+class HubSpotTargetSettings(HubSpotLogin, TargetSettings):
     """Where to write and how."""
 
-    access_token: SecretStr = Field(description="Service key (or token of a private app) of the HubSpot account.")
-    portal_id: str = Field(pattern=r"^\d+$", description="HubSpot account id (Hub ID); checked against the token.")
-    api_url: str = Field("https://api.hubapi.com", description="Base URL of the API.")
-    api_version: ApiVersion = Field(
-        "v3", description="Version of HubSpot's API in every path; v3 is supported until September 2027."
-    )
-    timeout_seconds: float = Field(30, gt=0, description="Give up waiting for one answer after this long.")
-    max_tries: int = Field(6, ge=1, description="Try one call at most this often while HubSpot is unavailable.")
-    max_retry_seconds: float = Field(180, gt=0, description="Stop trying one call after this long.")
-    retry_wait_seconds: float = Field(
-        1.0, ge=0, description="First wait after an unavailable answer; doubles with each try, with jitter."
-    )
     settle_wait_seconds: float = Field(
         10, ge=0, description="After a create without an answer, wait this long before reading back what came of it."
     )
@@ -88,6 +76,30 @@ class HubSpotTargetSettings(TargetSettings):
     app_id: str | None = Field(None, pattern=r"^\d+$", description="Id of the app that the inbox channels belong to.")
     archive_empty_projections: bool = Field(
         True, description="Archive a contact that onethread made once its conversations have moved to another contact."
+    )
+    attachments: Literal["name", "link", "upload"] = Field(
+        "name",
+        description="Files of customers. name: by name, type and size. link: also their address. upload: also the files"
+        " themselves, from our media, as private files of the account; needs the scope files.",
+    )
+    attachment_url: str | None = Field(
+        None,
+        pattern=r"^https?://.*\{media_key\}",
+        description="Address of a stored file, with {media_key} in it; without it the platform's own address is shown.",
+    )
+    files_folder: str = Field(
+        "/onethread",
+        pattern=r"^/[^/]+(/[^/]+)*$",
+        description="Folder of HubSpot's files in which uploaded files are kept: one of its own below it for each"
+        " message.",
+    )
+    max_upload_bytes: int = Field(
+        20_000_000, ge=1, le=100_000_000, description="Larger files are named or linked, not uploaded."
+    )
+    files_as_notes: bool = Field(
+        True,
+        description="With upload: log a message with files as a note where the account's logged messages cannot have"
+        " files (set-up finds it out); off: its files are named or linked.",
     )
     owner_ids: dict[str, str] | None = Field(
         None,

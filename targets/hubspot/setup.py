@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from mappings.crm_words import channel_name
 from mappings.errors import CredentialsError, RejectedError, SettingsError
+from mappings.hubspot_files import ATTACHMENT_IDS
 from mappings.policy import LIMITS
 from mappings.to_hubspot import (
     INBOX_CAPABILITIES,
@@ -27,6 +28,7 @@ from targets.hubspot.answers import Answer, rejected
 from targets.hubspot.api import ACTIVITY_KINDS, COMMUNICATIONS, CONTACTS, HubSpotApi
 from targets.hubspot.contacts import note_new_account
 from targets.hubspot.fields import Fields
+from targets.hubspot.files import communication_files_fact
 from targets.hubspot.inbox import all_pages, channel_fact, ensure_account
 from targets.hubspot.settings import HubSpotTargetSettings
 
@@ -72,6 +74,11 @@ def setup_hubspot(
         lines += found
         if mode is not None and not dry_run:
             Facts(stores).save(message_key_fact(settings.portal_id, kind), mode)
+    if settings.attachments == "upload":
+        possible, found = _check_files(api, settings)
+        lines += found
+        if not dry_run:
+            Facts(stores).save(communication_files_fact(settings.portal_id), possible)
     if not dry_run:
         if PERSON_ID not in there:
             note_new_account(Ledger(stores, "hubspot", settings.portal_id))
@@ -154,6 +161,24 @@ def _check_access(api: HubSpotApi) -> list[str]:
             raise CredentialsError(msg) from None
         lines.append(f"access: {kind} can be read")
     return lines
+
+
+def _check_files(api: HubSpotApi, settings: HubSpotTargetSettings) -> tuple[bool, list[str]]:
+    """Whether logged messages can have files, as notes can: HubSpot's pages do not say (read 2026-11)."""
+    try:
+        path = api.paths.files("search")
+        _carried_out("GET files/search", api.call("GET", path, "files/search", query={"limit": 1}))
+    except CredentialsError as error:
+        msg = f"{error} (attachments upload needs the scope files)"
+        raise CredentialsError(msg) from None
+    found = _definitions(api, COMMUNICATIONS).get(ATTACHMENT_IDS)
+    possible = found is not None and not (found.get("modificationMetadata") or {}).get("readOnlyValue")
+    if possible:
+        how = "have them"
+    else:
+        notes = "become notes" if settings.files_as_notes else "name them"
+        how = f"cannot have them here; messages with files {notes}"
+    return possible, ["access: files can be read", f"files: notes have them; communications {how}"]
 
 
 def _ensure_group(api: HubSpotApi, kind: str, *, dry_run: bool) -> list[str]:

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import backoff
 import jwt
 import requests
 
-from mappings.errors import CredentialsError, RateLimitedError, SettingsError, UnavailableError
+from mappings.errors import CredentialsError, RateLimitedError, UnavailableError
+from mappings.salesforce_login import log_in_without_answer, odd_log_in, refused_log_in, unreadable_key_file
 from stores.control import Pauses
 from stores.database import Stores
+from stores.patience import while_unavailable
 from targets.salesforce.answers import api_usage, error_for_answer, is_day_limit
 from targets.salesforce.settings import SalesforceTargetSettings
 
@@ -57,23 +58,14 @@ class Connection:
 
     def __init__(self, settings: SalesforceTargetSettings, stores: Stores) -> None:
         self._settings = settings
-        self._account = f"salesforce:{settings.org_id}"
+        self._account = settings.account
         self._pauses = Pauses(stores)
         self._client: Any = None
         self.calls = 0
         self.usage: tuple[int, int] | None = None
         # The client logs whole bodies at DEBUG; they hold messages.
         logging.getLogger("simple_salesforce").setLevel(logging.INFO)
-        self._persist = backoff.on_exception(
-            backoff.expo,
-            UnavailableError,
-            factor=settings.retry_wait_seconds,
-            max_value=60,
-            jitter=lambda seconds: seconds * random.uniform(0.5, 1.0),  # noqa: S311  # spreads load, guards nothing
-            max_tries=settings.max_tries,
-            max_time=settings.max_retry_seconds,
-            logger=None,
-        )(self.call_once)
+        self._persist = while_unavailable(self.call_once, settings)
 
     def call(self, method: str, path: str, **options: Any) -> Answer:
         """One call that can be repeated, tried again while the org is unavailable.
@@ -199,56 +191,29 @@ class Connection:
     # Logging in
 
     def _log_in(self) -> Any:
-        """A new client.
-
-        Source: help.salesforce.com, OAuth 2.0 Client Credentials Flow and JWT Bearer Flow, read 2026-11, documented.
-        User name and password are not offered: External Client Apps do not take them.
-        """
+        """A new client; see `mappings.salesforce_login`."""
         from simple_salesforce.api import Salesforce
         from simple_salesforce.exceptions import SalesforceAuthenticationFailed
 
         settings = self._settings
         session = _Session(settings.api_url, settings.timeout_seconds)
         session.headers["Sforce-Duplicate-Rule-Header"] = duplicate_rule_header(settings)
-        options: dict[str, Any] = {
-            "consumer_key": settings.consumer_key.get_secret_value(), "domain": settings.domain,
-            "version": settings.api_version, "session": session,
-        }  # fmt: skip
-        if settings.consumer_secret is not None:
-            options["consumer_secret"] = settings.consumer_secret.get_secret_value()
-        else:
-            options |= {"username": settings.username, "privatekey": self._private_key()}
+        options = settings.client_options(_key_of_file(settings.needed_key_file))
         try:
-            return Salesforce(**options)
+            return Salesforce(**options, session=session)
         except SalesforceAuthenticationFailed as error:
-            code = getattr(error, "code", None)
-            named = f" ({code})" if isinstance(code, str) and code.replace("_", "").isalnum() else ""
-            msg = f"Salesforce: logging in was refused{named}; check domain, consumer_key and the app's policies"
-            raise CredentialsError(msg) from None
+            raise refused_log_in(getattr(error, "code", None)) from None
         except requests.RequestException as error:
-            msg = f"Salesforce: logging in gave no answer ({type(error).__name__})"
-            raise UnavailableError(msg) from None
-        except (ValueError, TypeError, jwt.PyJWTError) as error:
-            if settings.consumer_secret is not None:
-                raise _no_answer(error) from None
-            msg = f"Salesforce: the private key cannot be used ({type(error).__name__})"
-            raise SettingsError(msg) from None
-        except (KeyError, AttributeError) as error:
-            raise _no_answer(error) from None
-
-    def _private_key(self) -> str:
-        if self._settings.private_key is not None:
-            return self._settings.private_key.get_secret_value().replace("\\n", "\n")
-        try:
-            return Path(self._settings.private_key_file or "").read_text(encoding="ascii")
-        except (OSError, UnicodeError) as error:
-            msg = f"private_key_file cannot be read ({type(error).__name__})"
-            raise SettingsError(msg) from None
+            raise log_in_without_answer(error) from None
+        except (ValueError, TypeError, KeyError, AttributeError, jwt.PyJWTError) as error:
+            raise odd_log_in(error, settings) from None
 
 
-def _no_answer(error: Exception) -> UnavailableError:
-    """A proxy's page, or an org that is down, where a token was expected."""
-    return UnavailableError(f"Salesforce: logging in gave an answer that is none ({type(error).__name__})")
+def _key_of_file(path: str | None) -> str | None:
+    try:
+        return Path(path).read_text(encoding="ascii") if path else None
+    except (OSError, UnicodeError) as error:
+        raise unreadable_key_file(error) from None
 
 
 class _Session(requests.Session):

@@ -16,21 +16,22 @@ from mappings.errors import IdentityConflictError, OneThreadError
 from mappings.records import Consent, Person
 from mappings.to_salesforce import CONTACT, Fact, contact_facts, name_facts, search_emails, search_phones
 from stores.ledger import Ledger, LedgerContact
+from targets.crm_consents import agreed_channels, consent_marks
+from targets.crm_contacts import CrmContacts, Refusals
 from targets.crm_people import CrmPeople
 from targets.salesforce.answers import DUPLICATES, Refused, Row, Written
 from targets.salesforce.api import SalesforceApi, in_queries
 from targets.salesforce.fields import Fields
-from targets.salesforce.links import Links, deleted_in_salesforce
+from targets.salesforce.links import Links
 from targets.salesforce.settings import SalesforceTargetSettings
 
 _ROW = "contact "
-_CONSENT = "consent "
 # What an agent can have put on a contact; a projection that has any of it stays.
 _WORK = ("Task", "Event", "Case", "OpportunityContactRole", "CampaignMember")
 _WORK_LOOKUPS = {"Task": "WhoId", "Event": "WhoId"}
 
-Refusals = dict[str, OneThreadError]
-"""Person id -> why it has no contact, or why its contact could not be written."""
+ROUNDS = 4
+"""How often refused rows are tried again where there is something to try."""
 
 
 @dataclass(slots=True)
@@ -51,8 +52,10 @@ class ContactDraft:
         return {**self.standard, **self.own}
 
 
-class Contacts:
+class Contacts(CrmContacts):
     """The contacts of one org. Called under the org's create-lock."""
+
+    crm = "Salesforce"
 
     def __init__(
         self,
@@ -64,15 +67,11 @@ class Contacts:
         settings: SalesforceTargetSettings,
         count: Callable[[str, int], None],
     ) -> None:
+        super().__init__(ledger, links, people, count)
         self._api = api
-        self._ledger = ledger
-        self._links = links
-        self._people = people
         self._fields = fields
         self._settings = settings
-        self._count = count
         self._drafts: dict[str, ContactDraft] = {}
-        self._looked_again: set[str] = set()
         self.refused: Refusals = {}
         self.switched: list[tuple[LedgerContact, str]] = []
 
@@ -82,7 +81,6 @@ class Contacts:
         self,
         persons: Iterable[Person],
         seen: Mapping[str, Person],
-        preferred: Mapping[str, str],
         consents: Mapping[str, Sequence[Consent]],
     ) -> None:
         """Find contacts, and draft what is new or changed.
@@ -90,18 +88,12 @@ class Contacts:
         Args:
             persons: as the archive tells them; only those with messages (or a contact) are written.
             seen: persons of whom only messages are known, as far as those say.
-            preferred: person id -> channel on which the person wrote last.
             consents: person id -> decisions.
         """
         self._drafts.clear()
         self.refused.clear()
-        latest = {person.person_id: person for person in persons}
-        told = {
-            person_id: person
-            for person_id, person in latest.items()
-            if self._people.current(person_id) == person_id
-            and (person.message_count or person_id in seen or self._has_contact(person_id))
-        }
+        self._refused_before.clear()
+        told = {person.person_id: person for person in self._wanted(persons, seen)}
         silent = {
             person_id: self._people.known(person_id, person)
             for person_id, person in seen.items()
@@ -109,8 +101,7 @@ class Contacts:
         }
         self._find([*told.values(), *silent.values()])
         for person in told.values():
-            facts = contact_facts(person, preferred.get(person.person_id))
-            self._draft(person, facts, consents.get(person.person_id, ()), whole=True)
+            self._draft(person, contact_facts(person), consents.get(person.person_id, ()), whole=True)
         for person in silent.values():
             self._draft(person, {"person_id": person.person_id}, consents.get(person.person_id, ()), whole=False)
         for person_id, decisions in consents.items():
@@ -118,10 +109,12 @@ class Contacts:
                 self._draft(Person(person_id=person_id, handles=[]), {}, decisions, whole=False)
         self._guard()
 
-    def of(self, person_id: str) -> LedgerContact | None:
-        """The contact of a person, looked for once more in this run if it was deleted."""
-        contact = self._people.contact_of(person_id)
-        return self._look_again(contact) if contact is not None and contact.gone else contact
+    def write_drafts(self) -> None:
+        """Write the drafted contacts alone, trying again what there is a way for."""
+        for _ in range(ROUNDS):
+            rows = self.rows()
+            if not rows or not self.judge(self._api.write(rows, self.save).refused):
+                return
 
     def parent_of(self, person_id: str) -> tuple[str | None, tuple[str, str] | None]:
         """How a child names a person's contact: its id, or (field, value) of one that is made in the same call."""
@@ -136,7 +129,7 @@ class Contacts:
         """Why a person's messages cannot be put on a contact; ``None`` when they can."""
         contact = self.of(person_id)
         if contact is not None and contact.gone:
-            return deleted_in_salesforce()
+            return self._links.deleted()
         if contact is None and person_id not in self._drafts:
             return self.refused.get(person_id)
         return None
@@ -157,7 +150,7 @@ class Contacts:
                 if key.startswith(_ROW) and (draft := self._drafts.pop(key.removeprefix(_ROW), None)) is not None:
                     self._save_one(draft, record_id, created=key in written.created)
 
-    def settle(self, refused: Mapping[str, Refused]) -> bool:
+    def judge(self, refused: Mapping[str, Refused]) -> bool:
         """Judge refusals: another try is drafted where there is something to try. Whether there is."""
         again = False
         missing: dict[str, ContactDraft] = {}
@@ -187,6 +180,11 @@ class Contacts:
         return again
 
     # Finding
+
+    def _make(self, persons: list[Person]) -> Refusals:
+        self.prepare([], {person.person_id: person for person in persons}, {})
+        self.write_drafts()
+        return dict(self.refused)
 
     def _find(self, persons: Sequence[Person]) -> None:
         unknown = [person for person in persons if not self._is_known(person)]
@@ -224,43 +222,15 @@ class Contacts:
             if matches and self._people.is_free(record_id, written, person.person_id):
                 (projections if ours else by_people).append(record_id)
         if len(by_people) > 1:
-            self.refused[person.person_id] = IdentityConflictError(
-                f"Salesforce: the addresses of person {person.person_id} are on {len(by_people)} contacts"
-                f" ({', '.join(sorted(by_people))}). Merge them in Salesforce, or decide in review, and replay"
-            )
+            reason = self._same_addresses(person.person_id, by_people, "Merge them in Salesforce")
+            self.refused[person.person_id] = IdentityConflictError(reason)
         elif by_people or projections:
             self._adopt(person.person_id, (by_people or sorted(projections))[0], projection=not by_people)
 
-    def _is_known(self, person: Person) -> bool:
-        """Whether the graph or the ledger names a contact; a contact that the graph names wins."""
-        contact = self._people.row(person.person_id)
-        if contact is not None and contact.merged_into:
-            self._ledger.forget_contact(person.person_id)
-            contact = None
-        records = self._people.records_of(person)
-        if contact is not None and (not records or contact.record_id in records):
-            return True
-        if not records:
-            return False
-        known = [contact.record_id] if contact is not None and contact.record_id else []
-        if contact is None and len(records) == 1:
-            self._adopt(person.person_id, records[0])
-            return True
-        now = self._links.survivors([*records, *known])
-        live = {survivor for record_id in records if (survivor := now[record_id])}
-        if not live:
-            return contact is not None
-        # Several only if a reviewer said that they are one person: the first, so that every run says the same.
-        chosen = min(live)
-        if contact is None or now.get(contact.record_id or "") not in live:
-            if contact is not None:
-                self.switched.append((contact, chosen))
-            self._adopt(person.person_id, chosen)
-        return True
-
-    def _adopt(self, person_id: str, record_id: str, *, projection: bool = False) -> None:
-        self._ledger.save_contact(LedgerContact(person_id, record_id, projection))
-        self._count("contacts found", 1)
+    def _switch(self, contact: LedgerContact, record_id: str) -> None:
+        """Another contact is the person's now; who writes the messages moves them there: see `switched`."""
+        self.switched.append((contact, record_id))
+        self._adopt(contact.person_id, record_id)
 
     # Drafting
 
@@ -269,8 +239,8 @@ class Contacts:
         contact = self._people.row(person_id)
         if person_id in self.refused or (contact is not None and contact.gone):
             return
-        marks = _consent_marks(contact.written if contact else {}, decisions, self._ledger)
-        facts = {**facts, **_consent_facts(marks, self._ledger)}
+        marks = consent_marks(contact.written if contact else {}, decisions, self._ledger)
+        facts = {**facts, **self._consent_facts(marks)}
         if contact is None:
             facts["made_by_onethread"] = True
         projection = contact is None or contact.projection
@@ -290,6 +260,14 @@ class Contacts:
             self._drafts[person_id] = ContactDraft(person, own, standard, kept_hash, marks, contact.record_id)
         elif whole:
             self._ledger.save_contact(replace(contact, content_hash=content_hash))
+
+    def _consent_facts(self, marks: Mapping[str, str]) -> dict[str, Fact]:
+        if not marks:
+            return {}
+        agreed, declined = (
+            ";".join(map(channel_name, channels)) or None for channels in agreed_channels(marks, self._ledger)
+        )
+        return {"opted_in": agreed, "opted_out": declined}
 
     def _changed(self, values: Mapping[str, Fact], contact: LedgerContact) -> dict[str, Fact]:
         return {
@@ -440,30 +418,18 @@ class Contacts:
                 return False
         return True
 
-    def carry_consents(self, source: LedgerContact, into: str) -> None:
-        """A "no" of one person is a "no" of the person that it turned out to be."""
-        target = self._ledger.contact(into)
-        kept = {name: mark for name, mark in source.written.items() if name.startswith(_CONSENT)}
-        if target is not None and kept:
-            self._ledger.save_contact(replace(target, written={**kept, **target.written}, content_hash=None))
+    def clear(self, contact: LedgerContact) -> bool:
+        """Empty our fields on the contact of an erased person; everything else on it is people's to delete."""
+        self.retire(contact, keep_record=True)
+        return True
 
-    # Small questions
-
-    def _has_contact(self, person_id: str) -> bool:
-        contact = self._ledger.contact(person_id)
-        return contact is not None and contact.merged_into is None
-
-    def _look_again(self, contact: LedgerContact) -> LedgerContact:
-        """A contact that was deleted can be restored; it is looked for once in a run."""
-        record_id = contact.record_id
-        if record_id is None or record_id in self._looked_again:
-            return contact
-        self._looked_again.add(record_id)
-        if self._links.survivors([record_id])[record_id] is None:
-            return contact
-        back = replace(self._ledger.contact(contact.person_id) or contact, gone=False, content_hash=None)
-        self._ledger.save_contact(back)
-        return back
+    def erase(self, record_id: str) -> int:
+        """Delete a contact that we made for good, from the recycle bin too."""
+        failed = self._api.delete([record_id])
+        if failed:
+            raise next(iter(failed.values())).error
+        self._api.empty_bin([record_id])
+        return 1
 
     def _mark(self, value: object) -> str:
         return self._ledger.fingerprint(_text(value))
@@ -471,28 +437,3 @@ class Contacts:
 
 def _text(value: object) -> str:
     return "" if value is None else str(value)
-
-
-def _consent_marks(written: Mapping[str, str], decisions: Sequence[Consent], ledger: Ledger) -> dict[str, str]:
-    """The decisions on advertising so far, the newest of each handle: name of the mark -> fingerprint of the status."""
-    marks = {name: mark for name, mark in written.items() if name.startswith(_CONSENT)}
-    for one in sorted(decisions, key=lambda each: each.decided_at):
-        if one.purpose == "promotional":
-            who = ledger.fingerprint(f"{one.handle_key}|{one.account}")
-            marks[f"{_CONSENT}{one.channel} {who}"] = ledger.fingerprint(one.status)
-    return marks
-
-
-def _consent_facts(marks: Mapping[str, str], ledger: Ledger) -> dict[str, Fact]:
-    """Channels opted in and out; a "no" on any handle of a channel outranks every "yes" there."""
-    if not marks:
-        return {}
-    no = ledger.fingerprint("opted_out")
-    channels: dict[str, bool] = {}
-    for name, mark in marks.items():
-        channel = name.split(" ")[1]
-        channels[channel] = channels.get(channel, True) and mark != no
-    names = {
-        agreed: [channel_name(one) for one in sorted(channels) if channels[one] is agreed] for agreed in (True, False)
-    }
-    return {"opted_in": ";".join(names[True]) or None, "opted_out": ";".join(names[False]) or None}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from mappings.contact_points import clean_name
+from mappings.crm_words import attachment_link
 from mappings.errors import RejectedError
 from mappings.records import ArchivedMessage, Attachment
 from stores.database import Stores
@@ -37,7 +38,7 @@ class Files:
 
     def links(self, message: ArchivedMessage) -> list[str]:
         """Where each attachment is; empty where nobody knows."""
-        return [self._link(one) for one in message.attachments]
+        return [attachment_link(one, self._settings.attachment_url) for one in message.attachments]
 
     def wanted(self, message: ArchivedMessage) -> bool:
         """Whether files of the message are to be uploaded."""
@@ -102,12 +103,6 @@ class Files:
         except (RejectedError, OSError) as error:
             _LOG.warning("a file of our store cannot be read (%s)", type(error).__name__)
             return None
-
-    def _link(self, attachment: Attachment) -> str:
-        if attachment.media_key and self._settings.attachment_url:
-            return self._settings.attachment_url.replace("{media_key}", attachment.media_key)
-        url = attachment.url or ""
-        return url if url.startswith(("https://", "http://")) else ""
 
     @cached_property
     def _media(self) -> Media:

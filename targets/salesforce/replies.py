@@ -80,7 +80,7 @@ class Replies:
                 self._ledger.save_reply_status(told[1], str(self._facts[key]["status"]))
                 self._count("replies told", 1)
 
-    def settle(self, refused: dict[str, Refused]) -> None:
+    def judge(self, refused: dict[str, Refused]) -> None:
         """A record that somebody deleted is told nothing more; other refusals are for the parked."""
         for key, why in refused.items():
             told = self._told.pop(key, None)

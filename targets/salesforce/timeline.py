@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mappings.errors import OneThreadError, PayloadError, RejectedError, UnavailableError
-from mappings.fold import change_without_content, fold_message, is_unsent, without_content
-from mappings.records import ArchivedMessage, Conversation, MessageChange, Person
+from mappings.records import ArchivedMessage, Conversation
 from mappings.to_salesforce import (
     CONVERSATION,
     Fact,
@@ -26,21 +25,19 @@ from mappings.to_salesforce import (
     thread_facts,
 )
 from stores.ledger import Ledger, LedgerMessage
+from targets.crm_messages import CrmMessages, Parkable
 from targets.crm_people import CrmPeople
 from targets.salesforce.answers import Refused, Row, Written
-from targets.salesforce.api import SalesforceApi, in_queries
+from targets.salesforce.api import SalesforceApi
 from targets.salesforce.contacts import Contacts
 from targets.salesforce.fields import OBJECTS, Fields
 from targets.salesforce.files import Files
-from targets.salesforce.links import Links, deleted_in_salesforce
+from targets.salesforce.links import Links
 from targets.salesforce.settings import SalesforceTargetSettings
 
 _MESSAGE = "message "
 _THREAD = "conversation "
 _PENDING = "files to be uploaded"
-
-Parkable = dict[str, OneThreadError]
-"""Message key or conversation key -> why it is not in Salesforce."""
 
 
 @dataclass(slots=True)
@@ -68,8 +65,11 @@ class Draft:
     on_contact: str | None = None
 
 
-class Timeline:
+class Timeline(CrmMessages):
     """Conversations and messages of one org. Called under the org's create-lock."""
+
+    _contacts: Contacts
+    _links: Links
 
     def __init__(
         self,
@@ -83,50 +83,14 @@ class Timeline:
         settings: SalesforceTargetSettings,
         count: Callable[[str, int], None],
     ) -> None:
+        super().__init__(ledger, links, people, contacts, count)
         self._api = api
-        self._ledger = ledger
-        self._links = links
-        self._people = people
-        self._contacts = contacts
         self._fields = fields
         self._files = files
         self._settings = settings
-        self._count = count
         self._drafts: dict[str, Draft] = {}
         self._uploads: list[tuple[ArchivedMessage, LedgerMessage, str | None]] = []
         self.parkable: Parkable = {}
-
-    # Whose they are
-
-    def people_seen(
-        self, conversations: Iterable[Conversation], messages: Iterable[ArchivedMessage]
-    ) -> tuple[dict[str, Person], dict[str, str]]:
-        """The persons of messages as far as those tell, and where each wrote last: person id -> channel."""
-        seen: dict[str, Person] = {}
-        for message in messages:
-            person_id = self._people.person_of(message)
-            if person_id is None:
-                continue
-            name = message.profile.name if message.profile else None
-            before = seen.get(person_id, Person(person_id=person_id, handles=[]))
-            handles = [*before.handles, *(one for one in message.handles if one not in before.handles)]
-            seen[person_id] = before.model_copy(update={"handles": handles, "name": before.name or name})
-        wrote = [
-            (one.last_inbound_at, person_id, one.channel)
-            for one in conversations
-            if one.last_inbound_at and (person_id := self._person_of_thread(one)) is not None
-        ]
-        wrote += [
-            (one.sent_at, person_id, one.channel)
-            for one in messages
-            if one.direction == "inbound" and (person_id := self._people.person_of(one)) is not None
-        ]
-        return seen, {person_id: channel for _, person_id, channel in sorted(wrote)}
-
-    def _person_of_thread(self, one: Conversation) -> str | None:
-        if one.person_id is not None:
-            return self._people.current(one.person_id)
-        return None
 
     # What is to be written
 
@@ -162,9 +126,9 @@ class Timeline:
         return {*threads, *(one.conversation_key for one in messages)}
 
     def _prepare_thread(self, one: Conversation, row: LedgerMessage | None, names: Mapping[str, str]) -> None:
-        person_id = self._person_of_thread(one)
-        if person_id is None or not one.message_count or (row is not None and row.state != "written"):
+        if one.person_id is None or not one.message_count or (row is not None and row.state != "written"):
             return
+        person_id = self._people.current(one.person_id)
         why = self._contacts.why_not(person_id)
         if why is not None:
             return  # its messages are parked with the reason, and bring their conversation along when replayed
@@ -172,10 +136,13 @@ class Timeline:
         facts = conversation_facts(one, name)
         if name is None and row is not None:
             del facts["name"]  # it may have been written with a name
-        self._add_thread(one.conversation_key, person_id, facts, row, one.handles[0].key if one.handles else None)
+        handle = one.handles[0].key if one.handles else None
+        # What it is called without a name is no news the next time.
+        told = facts if name else {fact: value for fact, value in facts.items() if fact != "name"}
+        self._add_thread(one.conversation_key, person_id, facts, row, handle, self._hash("conversation", told))
 
     def _add_thread(
-        self, key: str, person_id: str, facts: dict[str, Fact], row: LedgerMessage | None, handle: str | None
+        self, key: str, person_id: str, facts: dict[str, Fact], row: LedgerMessage | None, handle: str | None, mark: str
     ) -> None:
         entry = LedgerMessage(
             self._thread_mark(key),
@@ -184,7 +151,7 @@ class Timeline:
             person_id=person_id,
             handle=self._ledger.fingerprint(handle) if handle else None,
             conversation=self._ledger.fingerprint(key),
-            content_hash=self._hash("conversation", facts),
+            content_hash=mark,
             kept={"object": "conversation"},
         )
         self._add(Draft(_THREAD + key, key, "conversation", person_id, entry, facts), row)
@@ -192,16 +159,8 @@ class Timeline:
     def _prepare_message(
         self, message: ArchivedMessage, row: LedgerMessage | None, rows: Mapping[str, LedgerMessage], *, keep: bool
     ) -> None:
-        if row is not None and row.state in {"gone", "erased"}:
-            self._count(f"messages {row.state} before", 1)
-            return
-        person_id = self._people.person_of(message)
+        person_id = self._whose(message, row, self.parkable)
         if person_id is None:
-            if message.handles:
-                why: OneThreadError = RejectedError("Salesforce: no person on the message; run map-identity first")
-                self.parkable[message.message_key] = why
-            else:
-                self._count("messages without a customer", 1)
             return
         reason = self._contacts.why_not(person_id)
         if reason is not None:
@@ -209,22 +168,16 @@ class Timeline:
             return
         kept: dict[str, Any] | None = None
         if keep:
-            changes = self._ledger.changes(message.message_key)
-            original = without_content(message) if is_unsent(changes) else message
-            kept = {"message": original.model_dump(mode="json")}
-            message = fold_message([message], changes)
+            kept, message = self._kept_and_folded(message)
         kind = self._fields.message_kind
         reply_id = self._reply_record(message) if kind == "message" else None
         facts = self._facts(message, kind, agent_wrote=reply_id is not None)
         thread_row = rows.get(self._thread_mark(message.conversation_key))
         if kind == "message" and thread_row is None and _THREAD + message.conversation_key not in self._drafts:
-            self._add_thread(
-                message.conversation_key,
-                person_id,
-                thread_facts(message.conversation_key, message.channel, message.account),
-                None,
-                message.handles[0].key if message.handles else None,
-            )
+            known = thread_facts(message.conversation_key, message.channel, message.account)
+            handle = message.handles[0].key if message.handles else None
+            mark = self._hash("conversation", known)
+            self._add_thread(message.conversation_key, person_id, known, None, handle, mark)
         entry = self._ledger.entry_for(
             message,
             "written",
@@ -249,8 +202,8 @@ class Timeline:
     def _add(self, draft: Draft, row: LedgerMessage | None) -> None:
         contact_id, parent = self._contacts.parent_of(draft.person_id)
         if contact_id is None and parent is None:
-            why = RejectedError("Salesforce: no contact can be had")
-            self.parkable[draft.key] = self._contacts.why_not(draft.person_id) or why
+            why = self._contacts.why_not(draft.person_id)
+            self.parkable[draft.key] = why or self._contacts.none_to_be_had()
             return
         if row is not None and row.content_hash == draft.entry.content_hash:
             if (row.contact_id, row.person_id) == (contact_id, draft.person_id):
@@ -270,7 +223,7 @@ class Timeline:
             contact_id, parent = self._contacts.parent_of(draft.person_id)
             why = self._contacts.why_not(draft.person_id)
             if why is not None or (contact_id is None and parent is None):
-                self._refuse(draft, why or RejectedError("Salesforce: no contact can be had"))
+                self._refuse(draft, why or self._contacts.none_to_be_had())
                 continue
             values = self._fields.map.fields(draft.kind, draft.facts or {})
             parents: dict[str, tuple[str, str]] = {}
@@ -327,7 +280,7 @@ class Timeline:
             self._files.upload(message, entry.record_id or "")
             self._ledger.save_messages([replace(entry, content_hash=content_hash)])
 
-    def settle(self, refused: Mapping[str, Refused], again: bool) -> bool:
+    def judge(self, refused: Mapping[str, Refused], again: bool) -> bool:
         """Judge refusals; whether there is something to try again.
 
         Args:
@@ -403,87 +356,16 @@ class Timeline:
         self._drafts.pop(draft.row_key, None)
         self.parkable[draft.key] = why
 
-    # Changes, and erasing
-
-    def keep_changes(self, changes: Sequence[MessageChange]) -> list[ArchivedMessage]:
-        """Keep changes of a pipe without an archive; the messages to write again with them."""
-        for change in changes:
-            self._ledger.save_change(change)
-        for key in {change.message_key for change in changes}:
-            known = self._ledger.changes(key)
-            if is_unsent(known):  # what its author took back is kept nowhere
-                for change in known:
-                    self._ledger.save_change(change_without_content(change))
-        rows = self._ledger.messages(self._ledger.fingerprint(change.message_key) for change in changes)
-        kept = [row.kept["message"] for row in rows.values() if row.kept and "message" in row.kept]
-        return [ArchivedMessage.model_validate(one) for one in kept]
-
-    def erase(self, entries: Sequence[LedgerMessage]) -> None:
+    def erase(self, messages: Sequence[LedgerMessage]) -> None:
         """Remove written records, and the files on them, for good; they are never written again."""
-        record_ids = [one.record_id for one in entries if one.record_id]
+        record_ids = [one.record_id for one in messages if one.record_id]
         removed = [*self._files.remove(record_ids), *record_ids]
         failed = self._api.delete(record_ids)
         if failed:
             raise next(iter(failed.values())).error
         self._api.empty_bin(removed)
-        self._ledger.erase_messages(entries)
+        self._ledger.erase_messages(messages)
         self._count("messages erased", len(record_ids))
-
-    def move(self, entries: Sequence[LedgerMessage], contact_id: str, person_id: str) -> None:
-        """Take records to another contact.
-
-        Raises:
-            OneThreadError: some could not be moved; the others are, and again is harmless.
-        """
-        waiting = {one.message: one for one in entries if one.record_id and one.contact_id != contact_id}
-        rows = [
-            Row(mark, OBJECTS[kind], {self._fields.field(kind, "contact"): contact_id}, person_id, one.record_id)
-            for mark, one in waiting.items()
-            if (kind := self.kind_of(one))
-        ]
-        written = self._api.write(rows) if rows else Written()
-        moved = [replace(waiting[mark], contact_id=contact_id, person_id=person_id) for mark in written.ids]
-        stayed = [replace(one, person_id=person_id) for one in entries if one.message not in waiting]
-        self._ledger.save_messages([*moved, *stayed])
-        missing = {mark for mark, why in written.refused.items() if why.missing}
-        there: set[str] = set()
-        for kind in {self.kind_of(waiting[mark]) for mark in missing}:
-            ids = {waiting[mark].record_id or "" for mark in missing if self.kind_of(waiting[mark]) == kind}
-            there |= self._links.existing(OBJECTS[kind], ids)
-        deleted = {mark for mark in missing if waiting[mark].record_id not in there}
-        self._ledger.save_messages([replace(waiting[mark], state="gone") for mark in deleted])
-        left = {mark: why for mark, why in written.refused.items() if mark not in deleted}
-        contact_missing = any(why.missing for why in left.values())
-        if contact_missing and self._links.survivors([contact_id])[contact_id] is None:
-            raise deleted_in_salesforce()
-        if left:
-            raise next(iter(left.values())).error
-
-    def still_on(self, contact_id: str) -> dict[str, str]:
-        """Our records on a contact as the org has them: record id -> ``conversation`` or what a message is."""
-        kinds = ("conversation", "message") if self._fields.message_kind == "message" else ("task",)
-        found: dict[str, str] = {}
-        for kind in kinds:
-            by = self._fields.field(kind, "contact")
-            for part in self._api.query_together(in_queries(OBJECTS[kind], ("Id",), by, [contact_id])):
-                found |= {str(one["Id"]): kind for one in part}
-        return found
-
-    def repoint(self, records: Mapping[str, str], contact_id: str) -> None:
-        """Point records (record id -> kind) at another contact."""
-        rows = [
-            Row(one, OBJECTS[kind], {self._fields.field(kind, "contact"): contact_id}, contact_id, one)
-            for one, kind in records.items()
-        ]
-        written = self._api.write(rows)
-        if written.refused:
-            raise next(iter(written.refused.values())).error
-
-    def kind_of(self, entry: LedgerMessage) -> str:
-        """What a record of the ledger is."""
-        if entry.kept and entry.kept.get("object") == "conversation":
-            return "conversation"
-        return self._fields.message_kind
 
     # Small questions
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import base64
 import logging
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import backoff
 import requests
 
 from mappings.errors import (
@@ -32,6 +30,7 @@ from mappings.http import retry_after_seconds
 from mappings.to_tryton import call_for_tryton
 from stores.control import Pauses
 from stores.database import Stores
+from stores.patience import with_patience
 from targets.tryton.settings import TrytonTargetSettings
 
 PARTY = "party.party"
@@ -74,27 +73,7 @@ class TrytonApi:
         self._session = requests.Session()
         self._user_id: int | None = None
         self.calls: dict[str, int] = {}
-        waiting = backoff.on_exception(
-            backoff.runtime,
-            RateLimitedError,
-            value=_asked_seconds,
-            jitter=None,
-            giveup=lambda error: _asked_seconds(error) > settings.max_retry_seconds,
-            max_tries=settings.max_tries,
-            max_time=settings.max_retry_seconds,
-            logger=None,
-        )
-        retrying = backoff.on_exception(
-            backoff.expo,
-            UnavailableError,
-            factor=settings.retry_wait_seconds,
-            max_value=60,
-            jitter=lambda seconds: seconds * random.uniform(0.5, 1.0),  # noqa: S311  # spreads load, guards nothing
-            max_tries=settings.max_tries,
-            max_time=settings.max_retry_seconds,
-            logger=None,
-        )
-        self._persist = waiting(retrying(self._call_once))
+        self._persist = with_patience(self._call_once, settings)
 
     @property
     def user_id(self) -> int:
@@ -341,11 +320,6 @@ class TrytonApi:
 
 class _SessionOverError(Exception):
     """The server knows our session no more; it ends after five minutes without a call."""
-
-
-def _asked_seconds(error: Any) -> float:
-    seconds = getattr(error, "retry_after_seconds", None)
-    return float("inf") if seconds is None else float(seconds)
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

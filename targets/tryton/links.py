@@ -13,32 +13,30 @@ from dataclasses import replace
 from mappings.errors import RejectedError
 from mappings.to_tryton import resource_of
 from stores.ledger import Ledger, LedgerMessage
+from targets.crm_links import CrmLinks
 from targets.tryton.api import NOTE, PARTY, Row, TrytonApi
 
 _MOST_REPLACED = 50
 
 
-def archived_in_tryton() -> RejectedError:
-    """Why a message cannot be shown: somebody archived or deleted its party."""
-    return RejectedError(
-        "Tryton: the person's party was archived or deleted there, so it is not made again. Activate the party (or"
-        " link the person to another one) and replay this",
-        code="PARTY_ARCHIVED",
-    )
-
-
-class Links:
+class Links(CrmLinks):
     """Parties and notes of one Tryton database."""
 
     def __init__(self, api: TrytonApi, ledger: Ledger) -> None:
+        super().__init__(ledger)
         self._api = api
-        self._ledger = ledger
 
-    def survivors(self, record_ids: Iterable[str]) -> dict[str, str | None]:
-        """The live party behind each id, ``None`` when it was archived or deleted; ledger and notes follow."""
-        wanted = sorted(set(record_ids), key=int)
+    def deleted(self) -> RejectedError:
+        """Why a message cannot be shown: somebody archived or deleted its party."""
+        return RejectedError(
+            "Tryton: the person's party was archived or deleted there, so it is not made again. Activate the party (or"
+            " link the person to another one) and replay this",
+            code="PARTY_ARCHIVED",
+        )
+
+    def _look_up(self, record_ids: Sequence[str]) -> dict[str, str | None]:
         rows: dict[str, Row] = {}
-        waiting = wanted
+        waiting = sorted(record_ids, key=int)
         for _ in range(_MOST_REPLACED):  # one replaced another, which replaced another
             if not waiting:
                 break
@@ -46,24 +44,10 @@ class Links:
             rows |= {str(row["id"]): row for row in read}
             following = {str(row["replaced_by"]) for row in read if row.get("replaced_by")}
             waiting = sorted(following - rows.keys(), key=int)
-        now: dict[str, str | None] = {}
-        for record_id in wanted:
-            survivor = _followed(record_id, rows)
-            now[record_id] = survivor
-            if survivor is None:
-                self._mark_gone(record_id)
-            elif survivor != record_id:
-                self._follow(record_id, survivor)
-        return now
+        return {record_id: _followed(record_id, rows) for record_id in record_ids}
 
     def move(self, messages: Sequence[LedgerMessage], party_id: str, person_id: str) -> dict[str, RejectedError]:
-        """Take notes to another party; those that are there already only change person.
-
-        Returns:
-            Why a message (by its fingerprint) could not be moved; it stays where it was.
-
-        Repeats: harmless. The ledger is written last, so after a crash everything is done again.
-        """
+        """Take notes to another party; see `CrmLinks.move`."""
         note_ids = {one.record_id for one in messages if one.record_id and one.contact_id != party_id}
         refused = self._put_on(note_ids, party_id)
         gone = self._missing(refused)
@@ -98,11 +82,7 @@ class Links:
         refused = self._put_on(note_ids, survivor)
         if refused.keys() - self._missing(refused):
             raise next(iter(refused.values()))
-        self._ledger.rename_record(record_id, survivor)
-
-    def _mark_gone(self, record_id: str) -> None:
-        for contact in self._ledger.contacts_of_record(record_id):
-            self._ledger.save_contact(replace(contact, gone=True))
+        super()._follow(record_id, survivor)
 
 
 def _followed(record_id: str, rows: dict[str, Row]) -> str | None:

@@ -13,11 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC
 from typing import Any
 
-from mappings.errors import OneThreadError, RejectedError, UnavailableError
-from mappings.fold import change_without_content, fold_message, is_unsent, without_content
-from mappings.records import ArchivedMessage, Handle, MessageChange
+from mappings.errors import OneThreadError, UnavailableError
+from mappings.records import ArchivedMessage
 from mappings.to_tryton import (
-    CONTACT_KIND,
     day_key,
     day_note_text,
     note_reference,
@@ -25,19 +23,16 @@ from mappings.to_tryton import (
     reference_in_note,
     resource_of,
 )
-from stores.graph import Graph
-from stores.ledger import Ledger, LedgerContact, LedgerMessage
+from stores.ledger import Ledger, LedgerMessage
+from targets.crm_messages import Addressed, CrmMessages, Parkable
 from targets.crm_people import CrmPeople
 from targets.tryton.api import NOTE, Created, Row, TrytonApi
-from targets.tryton.links import Links, archived_in_tryton
+from targets.tryton.links import Links
 from targets.tryton.parties import Parties
 from targets.tryton.settings import TrytonTargetSettings
 
 _ROUNDS = 3
 _SETTLING = ("reference", "replaces", "was")
-
-Parkable = dict[str, OneThreadError]
-"""Message key -> why it is not in Tryton."""
 
 
 @dataclass(slots=True)
@@ -71,7 +66,7 @@ class _Draft:
         return self.message.message_key
 
 
-class Notes:
+class Notes(CrmMessages):
     """The notes in one Tryton database. Called under the account's create-lock."""
 
     def __init__(
@@ -79,68 +74,29 @@ class Notes:
         api: TrytonApi,
         ledger: Ledger,
         links: Links,
+        people: CrmPeople,
         parties: Parties,
-        graph: Graph,
         settings: TrytonTargetSettings,
         count: Callable[[str, int], None],
     ) -> None:
+        super().__init__(ledger, links, people, parties, count)
         self._api = api
-        self._ledger = ledger
-        self._links = links
-        self._parties = parties
-        self._people = CrmPeople(ledger, graph, CONTACT_KIND, settings.account_name)
         self._settings = settings
-        self._count = count
 
     def write(self, messages: Iterable[ArchivedMessage], *, keep: bool = False) -> Parkable:
         """Put messages on their persons' parties, or change them there.
 
         Args:
             messages: the last of several with one key counts.
-            keep: keep the messages in the ledger, encrypted, so that `change` can write them again.
+            keep: keep the messages in the ledger, encrypted, so that they can be written again with their changes.
 
         Repeats: what has not changed costs no call.
         """
         self.settle()
         latest = {self._ledger.fingerprint(one.message_key): one for one in messages}
         rows = self._ledger.messages(latest)
-        persons: dict[str, str] = {}
-        parkable: Parkable = {}
-        for mark, message in latest.items():
-            person_id = self._people.person_of(message)
-            if mark in rows and rows[mark].state in {"gone", "erased"}:
-                self._count(f"messages {rows[mark].state} before", 1)
-            elif person_id is not None:
-                persons[mark] = person_id
-            elif message.handles:
-                why = RejectedError("Tryton: no person on the message; run map-identity first")
-                parkable[message.message_key] = why
-            else:
-                self._count("messages without a customer", 1)
-        refused = self._ensure_parties([(persons[mark], latest[mark]) for mark in persons])
-        drafts = []
-        for mark, person_id in persons.items():
-            message, contact = latest[mark], self._parties.of(person_id)
-            if contact is None or contact.record_id is None:
-                parkable[message.message_key] = refused.get(person_id) or RejectedError("Tryton: no party can be had")
-            elif contact.gone:
-                parkable[message.message_key] = archived_in_tryton()
-            else:
-                drafts.append(self._draft(message, person_id, contact, rows.get(mark), keep=keep))
-        return parkable | self._write_drafts(drafts, rows)
-
-    def change(self, changes: Sequence[MessageChange]) -> Parkable:
-        """Edits, removals and reactions in a pipe without an archive: kept, and shown on messages already written."""
-        for change in changes:
-            self._ledger.save_change(change)
-        for key in {change.message_key for change in changes}:
-            known = self._ledger.changes(key)
-            if is_unsent(known):  # what its author took back is kept nowhere
-                for change in known:
-                    self._ledger.save_change(change_without_content(change))
-        rows = self._ledger.messages(self._ledger.fingerprint(change.message_key) for change in changes)
-        kept = [row.kept["message"] for row in rows.values() if row.kept and "message" in row.kept]
-        return self.write([ArchivedMessage.model_validate(one) for one in kept], keep=True) if kept else {}
+        found, parkable = self._addressed(latest, rows)
+        return parkable | self._write_drafts([self._draft(one, keep=keep) for one in found], rows)
 
     def erase(self, messages: Sequence[LedgerMessage]) -> None:
         """Delete the notes of these messages; they are never written again."""
@@ -202,31 +158,11 @@ class Notes:
 
     # Who, where and what
 
-    def _ensure_parties(self, messages: Iterable[tuple[str, ArchivedMessage]]) -> dict[str, OneThreadError]:
-        handles: dict[str, list[Handle]] = {}
-        names: dict[str, str | None] = {}
-        for person_id, message in messages:
-            seen = handles.setdefault(person_id, [])
-            seen += [handle for handle in message.handles if handle not in seen]
-            if message.profile is not None and message.profile.name:
-                names.setdefault(person_id, message.profile.name)
-        return self._parties.ensure(handles, names)
-
-    def _draft(
-        self,
-        message: ArchivedMessage,
-        person_id: str,
-        contact: LedgerContact,
-        row: LedgerMessage | None,
-        *,
-        keep: bool,
-    ) -> _Draft:
+    def _draft(self, one: Addressed, *, keep: bool) -> _Draft:
+        message, row = one.message, one.row
         kept: dict[str, Any] = {}
         if keep:
-            changes = self._ledger.changes(message.message_key)
-            original = without_content(message) if is_unsent(changes) else message
-            kept["message"] = original.model_dump(mode="json")
-            message = fold_message([message], changes)
+            kept, message = self._kept_and_folded(message)
         # A message that is on a day's note stays on it, whatever the setting says now.
         if _is_on_a_day(row) if row else self._settings.notes == "day":
             kept["shown"] = message.model_dump(mode="json")
@@ -234,8 +170,8 @@ class Notes:
             message,
             "written",
             record_id=row.record_id if row else None,
-            contact_id=contact.record_id,
-            person_id=person_id,
+            contact_id=one.contact_id,
+            person_id=one.person_id,
             content_hash=self._ledger.content_hash({"text": self._text(message)}),
             kept=kept or None,
         )
@@ -281,26 +217,26 @@ class Notes:
             parkable |= {keys[mark]: error for mark, error in errors.items() if mark in keys}
         return parkable
 
-    def move(self, entries: Sequence[LedgerMessage], party_id: str, person_id: str) -> dict[str, RejectedError]:
+    def move(self, messages: Sequence[LedgerMessage], contact_id: str, person_id: str) -> dict[str, OneThreadError]:
         """Take messages to another party; a note of a day of which only a part moves is written anew as two.
 
         Returns:
             Why a message (by its fingerprint) could not be moved.
         """
-        leaving = {one.message for one in entries}
+        leaving = {one.message for one in messages}
         stay: list[LedgerMessage] = []
-        for old_person in {one.person_id for one in entries if one.person_id and _is_on_a_day(one)}:
-            shared = {one.record_id for one in entries if one.person_id == old_person}
+        for old_person in {one.person_id for one in messages if one.person_id and _is_on_a_day(one)}:
+            shared = {one.record_id for one in messages if one.person_id == old_person}
             stay += [
                 one
                 for one in self._ledger.messages_of_person(old_person)
                 if one.record_id in shared and one.message not in leaving
             ]
         split = {one.record_id for one in stay}
-        errors = self._links.move([one for one in entries if one.record_id not in split], party_id, person_id)
-        torn = [replace(one, contact_id=party_id, person_id=person_id) for one in entries if one.record_id in split]
+        errors = self._links.move([one for one in messages if one.record_id not in split], contact_id, person_id)
+        torn = [replace(one, contact_id=contact_id, person_id=person_id) for one in messages if one.record_id in split]
         refused = self.write_notes(self._notes_of_days([*torn, *stay])) if torn else {}
-        return errors | {one.message: why for one in torn if isinstance(why := refused.get(one.message), RejectedError)}
+        return {**errors, **{one.message: refused[one.message] for one in torn if one.message in refused}}
 
     def _note(self, draft: _Draft) -> Note:
         replaces = [draft.entry.record_id] if draft.entry.record_id else []
@@ -349,7 +285,7 @@ class Notes:
         for note in notes:
             party_id = now[note.party_id]
             if party_id is None:
-                parkable |= dict.fromkeys(note.keys, archived_in_tryton())
+                parkable |= dict.fromkeys(note.keys, self._links.deleted())
             else:
                 entries = [replace(one, contact_id=party_id) for one in note.entries]
                 live.append(replace(note, party_id=party_id, entries=entries))

@@ -11,37 +11,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from mappings.contact_points import normalize_email, normalize_phone
-from mappings.errors import IdentityConflictError, OneThreadError, RejectedError, UnavailableError
-from mappings.from_tryton import is_ours, person_of_code
-from mappings.records import Handle, Person
+from mappings.errors import IdentityConflictError, RejectedError, UnavailableError
+from mappings.from_tryton import PLATFORM, is_ours, person_of_code
+from mappings.records import Person
 from mappings.to_tryton import (
-    CONTACT_KIND,
     MADE_PREFIX,
-    Mechanism,
     mechanism_values,
     mechanisms_of,
     party_facts,
-    party_name,
     party_values,
     person_code,
     resource_of,
 )
-from stores.graph import Graph
 from stores.ledger import Ledger, LedgerContact
+from targets.crm_contacts import CrmContacts, Refusals
 from targets.crm_people import CrmPeople
 from targets.tryton.api import ATTACHMENT, IDENTIFIER, MECHANISM, NOTE, PARTY, Row, TrytonApi, chunks
 from targets.tryton.links import Links
+from targets.tryton.mechanisms import ON, identifier_commands, mark_of, party_update, person_of, with_plain_addresses
 from targets.tryton.settings import TrytonTargetSettings
-
-Refusals = dict[str, OneThreadError]
-"""Person id -> why it has no party, or why its party could not be written."""
 
 _ROUNDS = 3
 _EMAILS_PER_SEARCH = 100
-_ON, _OFF = "on", "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,61 +45,39 @@ class _Found:
     made: bool
 
 
-class Parties:
+class Parties(CrmContacts):
     """The parties of one Tryton database. Called under the account's create-lock."""
+
+    crm = PLATFORM
+    noun = "party"
+    nouns = "parties"
+    looks_before_adopting = True
 
     def __init__(
         self,
         api: TrytonApi,
         ledger: Ledger,
         links: Links,
-        graph: Graph,
+        people: CrmPeople,
         settings: TrytonTargetSettings,
         count: Callable[[str, int], None],
     ) -> None:
+        super().__init__(ledger, links, people, count)
         self._api = api
-        self._ledger = ledger
-        self._links = links
-        self._graph = graph
-        self._people = CrmPeople(ledger, graph, CONTACT_KIND, settings.account_name)
         self._settings = settings
-        self._count = count
-        self._refused_before: Refusals = {}
-        self._looked_again: set[str] = set()
 
     def write(self, persons: Iterable[Person]) -> Refusals:
         """Make or find the parties of persons who have messages, and write what has changed."""
-        latest = {person.person_id: person for person in persons}
-        wanted = [
-            person
-            for person in latest.values()
-            if self._people.current(person.person_id) == person.person_id
-            and (person.message_count or self._has_party(person.person_id))
-        ]
+        wanted = self._wanted(persons)
         for person in wanted:
             self._refused_before.pop(person.person_id, None)
         refused = self._find_or_create(wanted)
         return refused | self._update([person for person in wanted if person.person_id not in refused])
 
-    def ensure(self, handles: Mapping[str, Sequence[Handle]], names: Mapping[str, str | None]) -> Refusals:
-        """A party for each person of whom only messages are known: person id -> the handles seen on them."""
-        persons = []
-        for person_id, seen in handles.items():
-            if person_id in self._refused_before or self.of(person_id) is not None:
-                continue
-            person = self._people.known(person_id, Person(person_id=person_id, handles=list(seen)))
-            persons.append(person.model_copy(update={"name": person.name or names.get(person_id)}))
+    def _make(self, persons: list[Person]) -> Refusals:
         refused = self._find_or_create(persons)
-        self._refused_before |= refused
         self._update([person for person in persons if person.person_id not in refused])
-        return {person_id: error for person_id, error in self._refused_before.items() if person_id in handles}
-
-    def of(self, person_id: str) -> LedgerContact | None:
-        """The party of a person as far as the ledger knows it; that of the survivor for a merged person."""
-        contact = self._people.contact_of(person_id)
-        if contact is not None and contact.gone:
-            contact = self._look_again(contact)
-        return contact
+        return refused
 
     def retire(self, contact: LedgerContact) -> None:
         """Leave a party whose notes have moved: what we added goes, and an empty one of ours is deactivated.
@@ -139,13 +110,14 @@ class Parties:
         others = [one for one in self._ledger.contacts_of_record(record_id) if one.person_id != contact.person_id]
         theirs = {name for one in others for name in one.written}
         ours = [row for row in self._mechanisms_of([record_id]) if is_ours(row)]
+        marks = {str(row["id"]): mark_of(row, self._ledger) for row in ours}
         self._remove_mechanisms(
             row
             for row in ours
-            if self._mark_of(row) not in theirs and (not others or self._mark_of(row) in contact.written)
+            if (mark := marks[str(row["id"])]) not in theirs and (not others or mark in contact.written)
         )
         codes = self._codes_of([record_id], active=(True, False) if not others else (True,))
-        mine = [row for row in codes if not others or _person_of(row) == contact.person_id]
+        mine = [row for row in codes if not others or person_of(row) == contact.person_id]
         self._api.delete(IDENTIFIER, [str(one["id"]) for one in mine])
         if not others:
             replaced = [["replaced_by", "=", int(record_id)], ["create_uid", "=", self._api.user_id]]
@@ -187,39 +159,13 @@ class Parties:
         to_create, refused = self._adopt_by_address(unknown)
         return refused | self._create(to_create)
 
-    def _is_known(self, person: Person) -> bool:
-        """Whether the graph or the ledger names a party; a party that the graph names wins."""
-        contact = self._people.row(person.person_id)
-        if contact is not None and contact.merged_into:
-            self._ledger.forget_contact(person.person_id)
-            contact = None
-        records = self._people.records_of(person)
-        if contact is not None and (not records or contact.record_id in records):
-            if contact.gone:
-                self._look_again(contact)
-            return True
-        if not records:
-            return False
-        known = [contact.record_id] if contact is not None and contact.record_id else []
-        now = self._links.survivors([*records, *known])
-        live = {survivor for record_id in records if (survivor := now[record_id])}
-        if not live:
-            return contact is not None
-        # Several only if a reviewer said that they are one person: the oldest, so that every run says the same.
-        chosen = min(live, key=int)
-        if contact is None:
-            self._adopt(person.person_id, chosen)
-        elif now.get(contact.record_id or "") not in live:
-            self._switch(contact, chosen)
-        return True
-
     def _adopt_by_identifier(self, persons: Sequence[Person]) -> list[Person]:
         """Parties that carry the person's id: made by a run that did not live to note it. Returns the others."""
         by_id = {person.person_id: person for person in persons}
         codes = [person_code(one, made=made) for one in by_id for made in (True, False)]
         fields = ["code", "party", "party.active", "party.replaced_by"]
         for row in self._api.read_where(IDENTIFIER, "code", codes, fields):
-            party, person_id = row.get("party."), _person_of(row)
+            party, person_id = row.get("party."), person_of(row)
             if not isinstance(party, dict) or party.get("replaced_by") or person_id not in by_id:
                 continue
             made = str(row["code"]).startswith(MADE_PREFIX)
@@ -248,11 +194,9 @@ class Parties:
             if person.shared_line or not free:
                 to_create.append(person)
             elif len(made_by_people) > 1:
-                refused[person.person_id] = IdentityConflictError(
-                    f"Tryton: the addresses of person {person.person_id} are on {len(made_by_people)} parties"
-                    f" ({', '.join(sorted(made_by_people, key=int))}). Replace one by the other in Tryton, or decide"
-                    " in review, and replay"
-                )
+                what_to_do = "Replace one by the other in Tryton"
+                reason = self._same_addresses(person.person_id, made_by_people, what_to_do)
+                refused[person.person_id] = IdentityConflictError(reason)
             else:
                 chosen = made_by_people[0] if made_by_people else min(free, key=int)
                 self._adopt(person.person_id, chosen, projection=free[chosen].made)
@@ -326,20 +270,8 @@ class Parties:
         """What we wrote on a new party."""
         marks = {"name": self._ledger.fingerprint(str(values["name"]))}
         if "contact_mechanisms" in values:
-            marks |= {self._mark(one): _ON for one in mechanisms_of(person)}
+            marks |= {mark_of(mechanism_values(one), self._ledger): ON for one in mechanisms_of(person)}
         return marks
-
-    def _adopt(self, person_id: str, record_id: str, *, projection: bool = False) -> None:
-        self._ledger.save_contact(LedgerContact(person_id, record_id, projection))
-        self._count("parties found", 1)
-
-    def _switch(self, contact: LedgerContact, record_id: str) -> None:
-        """Another party is the person's now: the notes move there, and the old one is left."""
-        person_id = contact.person_id
-        current = self._ledger.contact(person_id) or contact
-        self._links.move(self._ledger.messages_of_person(person_id), record_id, person_id)
-        self.retire(current)
-        self._adopt(person_id, record_id)
 
     # Writing
 
@@ -347,7 +279,7 @@ class Parties:
         """Write what differs from what we wrote last; looks at the parties only if we have something new to say."""
         changed: dict[str, tuple[Person, LedgerContact]] = {}
         for person in persons:
-            contact = self._ledger.contact(person.person_id)
+            contact = self.of(person.person_id)
             if contact is None or contact.record_id is None or contact.gone:
                 continue
             if self._ledger.content_hash(party_facts(person)) != contact.content_hash:
@@ -366,8 +298,8 @@ class Parties:
             if record_id not in names:
                 self._links.survivors([record_id])
                 continue
-            values, marks = self._values(person, contact, names[record_id], _on(record_id, rows))
-            identifiers = _identifier_commands(person.person_id, contact, _on(record_id, codes))
+            values, marks = party_update(person, contact, names[record_id], _on(record_id, rows), self._ledger)
+            identifiers = identifier_commands(person.person_id, contact, _on(record_id, codes))
             if identifiers:
                 values["identifiers"] = identifiers
             content_hash = self._ledger.content_hash(party_facts(person))
@@ -375,7 +307,9 @@ class Parties:
             if values:
                 updates[record_id] = values
         refused = self._api.write_each(PARTY, updates)
-        refused |= self._write_plainly({one: updates[one] for one in refused})
+        if refused:
+            # Once more, with addresses that the server does not check; then each record's own refusal.
+            refused = self._api.write_each(PARTY, {one: with_plain_addresses(updates[one]) for one in refused})
         with self._ledger.transaction():
             for record_id, contact in after.items():
                 if record_id not in refused:
@@ -383,57 +317,7 @@ class Parties:
         self._count("parties updated", len(updates.keys() - refused.keys()))
         return {changed[record_id][0].person_id: error for record_id, error in refused.items()}
 
-    def _write_plainly(self, updates: Mapping[str, Row]) -> dict[str, RejectedError]:
-        """The same with addresses as type ``other``, and then each record's own refusal."""
-        return self._api.write_each(PARTY, {one: _plain(values) for one, values in updates.items()}) if updates else {}
-
-    def _values(
-        self, person: Person, contact: LedgerContact, name_now: str, rows: Sequence[Row]
-    ) -> tuple[Row, dict[str, str]]:
-        """What to write on a party, and what is then ours on it."""
-        values: Row = {}
-        marks = dict(contact.written)
-        name = party_name(person)
-        free = not name_now or self._ledger.fingerprint(name_now) == marks.get("name")
-        if contact.projection and name != name_now and free:
-            values["name"] = name
-            marks["name"] = self._ledger.fingerprint(name)
-        wanted = mechanisms_of(person)
-        commands: list[list[Any]] = []
-        to_create = []
-        for one in wanted:
-            same = [row for row in rows if _address(row) == _address(mechanism_values(one))]
-            off = [row for row in same if not row.get("active") and is_ours(row)]
-            if any(row.get("active") for row in same):
-                continue
-            if marks.get(self._mark(one)) == _ON and same:
-                continue  # somebody switched ours off
-            if off:
-                commands.append(["write", [off[0]["id"]], {"active": True}])
-            elif not same:
-                to_create.append(mechanism_values(one))
-            else:
-                continue
-            marks[self._mark(one)] = _ON
-        there = {_address(mechanism_values(one)) for one in wanted}
-        left = [row for row in rows if is_ours(row) and row.get("active") and _address(row) not in there]
-        if left:
-            commands.append(["write", [row["id"] for row in left], {"active": False}])
-            marks |= {self._mark_of(row): _OFF for row in left}
-        if to_create:
-            commands.append(["create", to_create])
-        if commands:
-            values["contact_mechanisms"] = commands
-        return values, marks
-
     # Small questions
-
-    def _mark(self, mechanism: Mechanism) -> str:
-        """Under which name the ledger notes what we did about a mechanism."""
-        return self._mark_of(mechanism_values(mechanism))
-
-    def _mark_of(self, row: Mapping[str, Any]) -> str:
-        return f"mechanism {self._ledger.fingerprint(' '.join(_address(row)))}"
 
     def _mechanisms_of(self, record_ids: Iterable[str]) -> list[Row]:
         fields = ["party", "type", "value", "comment", "active", "name"]
@@ -443,22 +327,6 @@ class Parties:
         """Identifiers of ours on these parties; those of parties that were replaced are not active."""
         ours = [["code", "like", "onethread%"], ["active", "in", list(active)]]
         return self._api.read_where(IDENTIFIER, "party", map(int, record_ids), ["party", "code"], ours)
-
-    def _has_party(self, person_id: str) -> bool:
-        contact = self._ledger.contact(person_id)
-        return contact is not None and contact.merged_into is None
-
-    def _look_again(self, contact: LedgerContact) -> LedgerContact:
-        """A party that was archived can be activated again; it is looked for once in a run."""
-        record_id = contact.record_id
-        if record_id is None or record_id in self._looked_again:
-            return contact
-        self._looked_again.add(record_id)
-        if self._links.survivors([record_id])[record_id] is None:
-            return contact
-        back = replace(self._ledger.contact(contact.person_id) or contact, gone=False, content_hash=None)
-        self._ledger.save_contact(back)
-        return back
 
     def _is_empty(self, contact: LedgerContact, party: Row) -> bool:
         """Whether nobody but us has put anything on a party."""
@@ -480,40 +348,8 @@ def _addresses_of(person: Person) -> list[tuple[str, str]]:
     return [(one.kind, one.value) for one in person.handles if one.kind in {"email", "phone"}]
 
 
-def _person_of(identifier: Row) -> str:
-    return person_of_code(str(identifier.get("code"))) or ""
-
-
-def _address(row: Mapping[str, Any]) -> tuple[str, str]:
-    """What makes two mechanisms the same, whoever typed them and as which type."""
-    value = str(row.get("value") or "")
-    kind = str(row.get("type"))
-    if kind == "other" and row.get("name") in {"email", "mobile"}:
-        kind = str(row["name"])  # written plainly, because the server took it for invalid
-    if kind == "email":
-        return kind, normalize_email(value) or value
-    return ("phone", normalize_phone(value) or value) if kind in {"phone", "mobile"} else (kind, value)
-
-
 def _on(record_id: str, rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if str(row.get("party")) == record_id]
-
-
-def _identifier_commands(person_id: str, contact: LedgerContact, codes: Iterable[Row]) -> list[list[Any]]:
-    """What makes the person's identifier on a party the right one."""
-    code = person_code(person_id, made=contact.projection)
-    of_person = {str(row["code"]): row["id"] for row in codes if _person_of(row) == person_id}
-    stale = [one for found, one in of_person.items() if found != code]
-    commands: list[list[Any]] = [["delete", stale]] if stale else []
-    return commands if code in of_person else [*commands, ["create", [{"code": code}]]]
-
-
-def _plain(values: Row) -> Row:
-    commands = [
-        [kind, [{**row, "type": "other"} for row in rows[0]]] if kind == "create" else [kind, *rows]
-        for kind, *rows in values.get("contact_mechanisms", [])
-    ]
-    return {**values, "contact_mechanisms": commands} if commands else values
 
 
 def _literally(text: str) -> str:

@@ -327,7 +327,7 @@ def test_a_hubspot_account_that_is_set_up(hubspot: HubSpotApp, stores: Stores) -
     setup_hubspot(settings, stores)
     assert of("hubspot") == {
         "settings": True, "access token": True, "account": True, "clock": True, "read contacts": True,
-        "read communications": True, "read owners": True, "properties": True,
+        "read communications": True, "read files": True, "read owners": True, "properties": True,
     }  # fmt: skip
 
 

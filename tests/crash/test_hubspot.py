@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from mappings.records import Record
+from mappings.records import Attachment, Record
+from stores.media import Media
 from targets.hubspot import setup_hubspot
 from tests.targets.hubspot_world import World, lines_of, merge, message, person, world
 
@@ -133,6 +134,31 @@ def test_killed_while_publishing_into_the_inbox(
         said = Counter(one["text"] for thread in threads for one in thread["messages"])
         assert said == Counter({f"words of message {number}.": 1 for number in range(5)})
         assert len(account.app.channels.accounts) == 1
+        account.calls()
+        account.write(*records)
+        assert not account.calls()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("unique", "calls"), [*((True, one) for one in range(1, 5)), *((False, one) for one in range(1, 4))]
+)
+def test_killed_while_uploading_files(
+    state_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unique: bool, calls: int
+) -> None:
+    expected = Attachment(kind="file", mime_type="text/plain")
+    with world(state_url, unique=unique, setup=False) as account:
+        account.config |= {"attachments": "upload"}
+        setup_hubspot(account.settings, account.stores)
+        plain = message(1)
+        kept = Media(account.stores).keep([b"hello"], max_bytes=9, expected=expected, message_key=plain.message_key)
+        file = expected.model_copy(update={"media_key": kept.media_key, "filename": "note.txt"})
+        records = [person(1), plain.model_copy(update={"attachments": [file]})]
+        killer = Killer(account, calls, monkeypatch)
+        run_and_kill(account, killer, tmp_path, *records)
+        account.write(*records)
+        (note,) = account.app.state()["notes"].values()
+        assert [note["properties"]["hs_attachment_ids"]] == list(account.app.files.stored)
         account.calls()
         account.write(*records)
         assert not account.calls()

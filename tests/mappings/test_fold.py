@@ -376,6 +376,14 @@ def test_a_reply_on_one_channel_does_not_answer_a_question_on_another() -> None:
     assert person.window_closes_at == at(5) + timedelta(hours=24)
 
 
+def test_where_somebody_wrote_last_is_where_the_last_message_came_from() -> None:
+    mailed = conversation(fold.MessageFacts(at(2), "in"), channel="email")
+    answered = conversation(fold.MessageFacts(at(1), "in"), fold.MessageFacts(at(6), "out"))
+    for threads in ([mailed, answered], [answered, mailed]):
+        assert fold.derive_person("p1", [psid("ada")], threads).last_inbound_channel == "email"
+    assert fold.derive_person("p1", [psid("ada")], []).last_inbound_channel is None
+
+
 def test_handles_join_with_the_platforms_id_first() -> None:
     handles: list[list[Handle]] = [[phone(100), email("ada")], [], [psid("ada"), phone(100)]]
     for order in permutations(handles):

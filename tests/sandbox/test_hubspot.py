@@ -27,6 +27,7 @@ from sandbox.hubspot.crm import MERGE_LIMIT
 from sandbox.hubspot.properties import FIELD_TYPES, TYPES
 from sandbox.hubspot.search import OPERATORS
 from tests.sandbox.test_hubspot_channels import COVERED as INBOX_COVERED
+from tests.sandbox.test_hubspot_files import COVERED as FILES_COVERED
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC).timestamp()
 COVERED: set[str] = set()
@@ -1261,7 +1262,7 @@ def test_two_accounts_with_the_same_calls_mint_the_same_ids(account: Account, pl
 def test_every_rule_has_a_test() -> None:
     names = [rule.name for rule in HubSpotApp.rules]
     assert len(set(names)) == len(names)
-    assert set(names) == COVERED | INBOX_COVERED
+    assert set(names) == COVERED | INBOX_COVERED | FILES_COVERED
 
 
 def test_every_rule_says_where_it_comes_from() -> None:
@@ -1281,6 +1282,7 @@ def test_only_these_rules_have_a_judge_that_is_not_ours() -> None:
         "paths", "answer_shapes", "error_body", "property_kinds", "property_history", "list_pages",
         "upsert_says_new", "upsert_takes_no_associations", "search_operators", "dated_paths", "channel_shapes",
         "delivery_identifier_types", "inbox_status_values", "channel_signature",
+        "file_upload", "private_files", "files_are_deleted_for_good", "token_endpoint",
     }  # fmt: skip
 
 
@@ -1291,4 +1293,5 @@ def test_only_these_rules_are_assumed() -> None:
         "email_lower_case", "batch_update_missing", "batch_order_is_not_promised",
         "publishing_again", "message_of_a_live_contact", "text_is_cut", "own_messages_are_posted",
         "merge_loses_the_other_unique_value", "inline_associations_need_live_contacts", "reading_no_associations",
+        "files_of_communications", "refresh_tokens_rotate",
     }  # fmt: skip

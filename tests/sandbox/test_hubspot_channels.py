@@ -242,7 +242,7 @@ def test_a_file_is_had_by_a_signed_address(account: Account) -> None:
     (file,) = account.app.channels.messages[answered]["attachments"]
     url = account.call("GET", f"/files/v3/files/{file['fileId']}/signed-url")["url"]
     assert requests.get(url, timeout=10).content == b"words"
-    assert requests.get(url.partition("?")[0], timeout=10).status_code == 404
+    assert requests.get(url.partition("?")[0], timeout=10).status_code == 403
 
 
 @covers("notes")

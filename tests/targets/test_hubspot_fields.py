@@ -15,7 +15,7 @@ from identity.resolver import Resolver
 from identity.rules import load_rules
 from mappings.errors import SettingsError
 from mappings.ids import handle_key
-from mappings.records import Consent, Contact, Conversation, Handle
+from mappings.records import Consent, Contact, Handle
 from sandbox.hubspot.objects import CONTACTS
 from stores.graph import Graph
 from stores.ledger import Ledger
@@ -56,23 +56,20 @@ def consent(number: int, status: str, channel: str = "whatsapp", **values: Any) 
     )  # fmt: skip
 
 
-def conversation(number: int, channel: str, minutes: int) -> Conversation:
-    from datetime import timedelta
-
-    return Conversation(
-        conversation_key=f"{channel}:1:{number}", channel=channel, account="1", person_id=f"person-{number}",
-        last_inbound_at=NOON + timedelta(minutes=minutes),
-    )  # fmt: skip
-
-
 class TestWhatAnAdminFiltersOn:
     def test_the_preferred_channel_is_where_they_wrote_last(self, account: World) -> None:
-        account.write(person(1), conversation(1, "telegram", 5), conversation(1, "line", 2))
+        account.write(person(1, last_inbound_channel="telegram"))
         assert account.contact_of("person-1")["onethread_preferred_channel"] == "Telegram"
-        account.write(person(1), message(1, sent_at=NOON.replace(hour=13)))
+        account.write(person(1, last_inbound_channel="whatsapp"))
         assert account.contact_of("person-1")["onethread_preferred_channel"] == "WhatsApp"
-        account.write(person(1))
-        assert account.contact_of("person-1")["onethread_preferred_channel"] == "WhatsApp"
+
+    def test_a_consent_on_a_channel_of_your_own_is_one_on_another_channel(self, account: World) -> None:
+        account.write(person(1), consent(1, "opted_in", "pigeon"), consent(1, "opted_in", "line"))
+        assert account.contact_of("person-1")["onethread_opted_in"] == "line;other"
+        account.write(consent(1, "opted_out", "forms"))
+        contact = account.contact_of("person-1")
+        assert (contact["onethread_opted_in"], contact["onethread_opted_out"]) == ("line", "other")
+        assert account.parked() == []
 
     def test_consents_are_told_by_channel_and_a_no_outranks_every_yes(self, account: World) -> None:
         account.write(person(1), consent(1, "opted_in"), consent(1, "opted_in", "line"))

@@ -53,6 +53,15 @@ class TestBudget:
         org.write(*records)
         assert not org.calls()
 
+    def test_a_conversation_with_somebody_without_a_name_is_written_once(self, org: World) -> None:
+        records = [person(1, name=None), conversation(1), message(1)]
+        org.write(*records)
+        (told,) = org.records("conversations").values()
+        assert told["Name__c" if "Name__c" in told else "Name"].startswith("WhatsApp")
+        org.calls()
+        org.write(*records)
+        assert not org.calls()
+
     def test_without_composite_it_takes_seven(self, org: World) -> None:
         org.write(
             *(person(n) for n in range(100)),
@@ -90,7 +99,14 @@ class TestRecords:
 
     def test_a_contact_has_what_an_admin_filters_on(self, org: World) -> None:
         org.write(
-            person(1, last_inbound_at=NOON, last_outbound_at=NOON, unanswered_since=NOON, window_closes_at=NOON),
+            person(
+                1,
+                last_inbound_at=NOON,
+                last_inbound_channel="whatsapp",
+                last_outbound_at=NOON,
+                unanswered_since=NOON,
+                window_closes_at=NOON,
+            ),
             message(1, profile=Profile(name="Ana")),
         )
         contact = org.contact_of("person-1")
