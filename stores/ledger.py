@@ -29,7 +29,8 @@ class LedgerContact:
         record_id: in the CRM; ``None`` only when `merged_into` is set.
         projection: our target made it; else a person did and we adopted it.
         content_hash: of everything we would write; equal means nothing to do.
-        written: property name -> fingerprint of the value that we wrote last.
+        written: property name -> fingerprint of the value that we wrote last. Names with a space are no properties:
+            what is to be remembered of the person, see `targets.crm_consents`.
         merged_into: the person that this one was merged into; its contact is the one to use.
         gone: somebody deleted the contact in the CRM; it is not made again.
     """
@@ -142,13 +143,15 @@ class Ledger:
         """The CRM merged `record_id` into `survivor_id`: everything that pointed to it points to the survivor.
 
         The survivor is the work of a person, whoever made its parts, and what we wrote on them may not be on it.
+        What we remember of the persons stays.
         """
         with self._database.transaction() as database:
+            for contact in self.contacts_of_record(record_id):
+                remembered = {name: mark for name, mark in contact.written.items() if " " in name}
+                self.save_contact(
+                    replace(contact, record_id=survivor_id, projection=False, content_hash=None, written=remembered)
+                )
             for sql in (
-                (
-                    "UPDATE contact SET record_id = ?, projection = 0, content_hash = NULL, written = '{}'"
-                    " WHERE record_id = ? AND crm = ? AND account = ?"
-                ),
                 "UPDATE message SET contact_id = ? WHERE contact_id = ? AND crm = ? AND account = ?",
                 "UPDATE alias SET survivor_id = ? WHERE survivor_id = ? AND crm = ? AND account = ?",
             ):

@@ -86,11 +86,12 @@ def test_an_intent_is_found_until_it_is_settled(ledger: Ledger) -> None:
 
 
 def test_a_merge_in_the_crm_renames_everything(ledger: Ledger) -> None:
-    ledger.save_contact(LedgerContact("a", "1001", True, "hash", {"phone": "mark"}))
+    no = {"consent whatsapp 1": "no"}
+    ledger.save_contact(LedgerContact("a", "1001", True, "hash", {"phone": "mark", **no}))
     entry = _written(ledger, 1)
     ledger.rename_record("1001", "1002")
     ledger.rename_record("1002", "1003")
-    assert ledger.contact("a") == LedgerContact("a", "1003")
+    assert ledger.contact("a") == LedgerContact("a", "1003", written=no)
     assert ledger.messages([entry.message])[entry.message].contact_id == "1003"
     assert ledger.survivor("1001") == ledger.survivor("1002") == "1003"
     assert ledger.survivor("77") == "77"

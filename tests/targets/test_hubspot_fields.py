@@ -78,6 +78,16 @@ class TestWhatAnAdminFiltersOn:
         contact = account.contact_of("person-1")
         assert (contact["onethread_opted_in"], contact["onethread_opted_out"]) == ("line", "whatsapp")
 
+    def test_no_no_is_lost_when_people_merge_two_contacts(self, account: World) -> None:
+        account.write(person(1), message(1), consent(1, "opted_out"))
+        account.write(person(2), message(2), consent(2, "opted_out", "line"))
+        first, second = (account.contact_of(f"person-{number}")["id"] for number in (1, 2))
+        account.app.merge_contacts_as_admin(second, first)
+        account.write(message(3, of=1), message(4, of=2))  # finds the survivor
+        account.write(merge(1, 2, 1))
+        account.write(person(2, message_count=4))
+        assert account.contact_of("person-2")["onethread_opted_out"] == "line;whatsapp"
+
     def test_a_consent_that_is_told_again_makes_no_request(self, account: World) -> None:
         account.write(person(1), consent(1, "opted_out"))
         account.calls()
