@@ -34,6 +34,7 @@ from stores.database import Stores
 from stores.graph import Graph
 
 BATCH = 1000
+MOST = 560_000
 STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 GOALS = {
     "warm": ("stream, the same messages again / ceiling", 0.8, 1.2),
@@ -54,7 +55,7 @@ def records(count: int, people: int, *, seed: int = 1, first: int = 0) -> list[M
         if kind < 0.5:
             handles = [
                 Handle(kind="whatsapp_user", scope="portfolio", value=f"US.{person}"),
-                Handle(kind="phone", value=f"+1212555{person:07d}"),
+                Handle(kind="phone", value=f"+1{200 + person // 100}55501{person % 100:02d}"),
             ]
         elif kind < 0.8:
             handles = [Handle(kind="email", value=f"person{person}@example.com")]
@@ -229,14 +230,18 @@ def merge_milliseconds(times: int) -> tuple[float, float]:
     return statistics.median(spent), spent[int(len(spent) * 0.99) - 1]
 
 
-def growth(count: int) -> tuple[float, float]:
-    """Memory (MB) of this process after a fifth of the records, and after all, every one of a new person."""
+def growth(count: int, *, told: bool = False) -> tuple[float, float]:
+    """Memory (MB) of this process after a tenth of the records, and after all: each new person's, twice; as `told`."""
     with tempfile.TemporaryDirectory() as name:
         ours, sizes = Ours(name), []
-        for fifth in range(5):
-            for first in range(fifth * count // 5, (fifth + 1) * count // 5, BATCH):
-                ours.take([_alone(number) for number in range(first, first + BATCH)])
-            sizes.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        for tenth in range(10):
+            for first in range(tenth * count // 20, (tenth + 1) * count // 20, BATCH):
+                messages = [_alone(number) for number in range(first, first + BATCH)]
+                ours.take(messages)
+                ours.take(messages)
+            sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20)
+            if told:
+                print(f"  after {(tenth + 1) * count // 10:>10,} records {sizes[-1]:6.0f} MB", flush=True)
         ours.stores.close()
     return sizes[0], sizes[-1]
 
@@ -263,8 +268,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--growth", type=int, default=100_000, help="records for the memory; 10,000,000 takes an hour")
     parser.add_argument("--postgres", metavar="URL", help="an empty database of a server to measure as well")
+    parser.add_argument("--memory", type=int, metavar="N", help="only the memory, after each tenth of N records")
     given = parser.parse_args()
     tame_the_collector()
+    if given.memory:
+        growth(given.memory, told=True)
+        return
+    if given.records > MOST:
+        parser.error(f"--records is at most {MOST:,}: there are no more reserved phone numbers")
     print(f"{given.records:,} records, {BATCH} in a transaction, synchronous FULL")
     measured = on_sqlite(given.records, given.rounds)
     measured["normalise"] = normalising(given.records)
@@ -277,7 +288,7 @@ def main() -> None:
         value = f"{measured[name]:.2f}" if name in measured else "-"
         print(f"{what:<58}{floor:>8}{goal:>8}{value:>10}")
     print(f"{'merge of two persons of 20 handles, median and p99 ms':<58}{10:>8}{3:>8}{median:>5.1f}{high:>5.1f}")
-    print(f"{'memory MB after a fifth and after all of the records':<58}{'':>8}{'flat':>8}{before:>5.0f}{after:>5.0f}")
+    print(f"{'memory MB after a tenth and after all of the records':<58}{'':>8}{'flat':>8}{before:>5.0f}{after:>5.0f}")
 
 
 if __name__ == "__main__":

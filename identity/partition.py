@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from identity.rules import Rules
 from stores.graph import Edge, NewChange, Node
+from stores.graph.anchors import NEW, Anchor, Anchors
 
 SAME_ID_METHODS = frozenset({"crm_merge", "user_id_changed"})
 """Evidence that two ids of one kind are one id under two names: they count as one for ``max_per_person``."""
@@ -217,41 +218,43 @@ def connected(handle_ids: Iterable[int], pairs: Iterable[tuple[int, int]]) -> li
 
 @dataclass(slots=True)
 class Ids:
-    """Which person each cluster is: ids by cluster, and the anchors that are new or moved."""
+    """Which person each cluster is: ids by cluster, and the anchors of persons that are new or moved."""
 
     person_ids: list[str]
-    anchors: dict[str, int]
+    anchors: dict[str, Anchor]
     minted: set[str]
 
 
 def hold_ids(
     clusters: Sequence[frozenset[int]],
     nodes: Mapping[int, Node],
-    anchored: Mapping[str, int],
+    anchored: Mapping[str, Anchors],
     rules: Rules,
     mint: Callable[[], str],
 ) -> Ids:
-    """The id of each cluster: the oldest whose anchor is inside; a new one where there is none.
+    """The id of each cluster: that of the earliest anchor inside; a new one where there is none.
 
-    A merged person's id stays at its anchor, so a split gives it back. When an anchor leaves its person (nothing
-    speaks of it any more, or several people turned out to use it), the person's largest part keeps the id.
+    A person's id is at the earliest of its anchors that can hold it. An anchor cannot while nothing speaks of it, nor
+    while it is a line of its own, unless it was one when it took the id. A merged person's id stays at its anchor, so
+    a split gives it back. When no anchor of a person can hold the id any more, the person's largest part that has no
+    other gets it, with an anchor that comes after all others. So whatever happens later, the same clusters of the same
+    handles have the same ids when they come back.
 
     Args:
         clusters: every living handle of `nodes` in exactly one.
         nodes: with the persons as they were before.
-        anchored: every person whose anchor is among `nodes`.
+        anchored: every person that has an anchor among `nodes`; all of its anchors are among them.
         rules: for the rank of anchors.
         mint: gives a new id, higher than all before.
     """
     cluster_of = {handle_id: index for index, cluster in enumerate(clusters) for handle_id in cluster}
-    claims: defaultdict[int, set[str]] = defaultdict(set)
-    for person_id, anchor in anchored.items():
-        if anchor in cluster_of:
-            claims[cluster_of[anchor]].add(person_id)
-    held: defaultdict[str, list[int]] = defaultdict(list)
-    for handle_id, node in nodes.items():
-        if node.person_id is not None:
-            held[node.person_id].append(handle_id)
+
+    def is_line(index: int) -> bool:
+        return len(clusters[index]) == 1 and nodes[next(iter(clusters[index]))].link != "links"
+
+    def holds(anchor: Anchor) -> bool:
+        home = cluster_of.get(anchor.handle_id)
+        return home is not None and (anchor.alone or not is_line(home))
 
     def strongest(cluster: Collection[int]) -> int:
         if len(cluster) == 1:
@@ -260,29 +263,45 @@ def hold_ids(
         best = [handle_id for handle_id in cluster if rules.of(nodes[handle_id].kind).anchor_rank == rank]
         return best[0] if len(best) == 1 else min(best, key=lambda handle_id: nodes[handle_id].key)
 
-    anchors: dict[str, int] = {}
-    for person_id in sorted(held.keys() & anchored.keys()):
-        anchor = anchored[person_id]
-        home = cluster_of.get(anchor)
-        if home is not None and nodes[anchor].link == "links":
+    anchors: dict[str, Anchor] = {}
+    claims: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
+    left: list[str] = []
+
+    def claim(person_id: str, index: int) -> None:
+        anchors[person_id] = Anchor(NEW, strongest(clusters[index]), alone=is_line(index))
+        claims[index].append((NEW, person_id))
+
+    for person_id, (now, others) in anchored.items():
+        anchor = next(filter(holds, sorted((now, *others)) if others else (now,)), None)
+        if anchor is None:
+            left.append(person_id)
             continue
-        parts = Counter(cluster_of[handle_id] for handle_id in held[person_id] if handle_id in cluster_of)
-        free = [part for part in parts if part != home and not claims[part]]
-        if not free:
-            continue
-        largest = min(free, key=lambda part: (-parts[part], min(nodes[handle_id].key for handle_id in clusters[part])))
-        if home is not None:
-            claims[home].discard(person_id)
-        claims[largest].add(person_id)
-        anchors[person_id] = strongest(clusters[largest])
+        claims[cluster_of[anchor.handle_id]].append((anchor.number, person_id))
+        if anchor != now:
+            anchors[person_id] = anchor
+    if left:
+        held: defaultdict[str, Counter[int]] = defaultdict(Counter)
+        for handle_id, index in cluster_of.items():
+            held[nodes[handle_id].person_id or ""][index] += 1
+
+        def largest(part: int) -> tuple[bool, int, str]:
+            return is_line(part), -parts[part], min(nodes[handle_id].key for handle_id in clusters[part])
+
+        for person_id in sorted(left, key=lambda person_id: (anchored[person_id].now.number, person_id)):
+            home = cluster_of.get(anchored[person_id].now.handle_id)
+            parts = held[person_id] | Counter([] if home is None else [home])
+            free = [part for part in parts if not claims[part]]
+            if free:
+                claim(person_id, min(free, key=largest))
     person_ids, minted = [], set[str]()
     for index, cluster in enumerate(clusters):
-        if not claims[index]:
-            person_id = mint()
-            claims[index].add(person_id)
-            minted.add(person_id)
-            anchors[person_id] = strongest(cluster)
-        person_ids.append(min(claims[index]))
+        if claimed := claims.get(index):
+            person_ids.append(min(claimed)[1])
+            continue
+        person_id = mint()
+        minted.add(person_id)
+        person_ids.append(person_id)
+        anchors[person_id] = Anchor(NEW, strongest(cluster), alone=is_line(index))
     return Ids(person_ids, anchors, minted)
 
 

@@ -13,8 +13,7 @@ from datetime import datetime
 from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
-import uuid6
-
+from identity.new_ids import new_ids
 from identity.partition import (
     DECIDED,
     SAME_ID_METHODS,
@@ -32,7 +31,7 @@ from identity.rules import Rules
 from mappings.contact_points import clean_name
 from mappings.errors import MissingFieldError, SettingsError
 from mappings.ids import handle_key
-from mappings.records import Consent, Contact, Evidence, Handle, Message, MessageChange, Profile, Record, Reply
+from mappings.records import Consent, Contact, Evidence, Handle, Message, MessageChange, Record, Reply
 from stores.graph import (
     FORMER,
     AnyHandle,
@@ -71,7 +70,7 @@ class Sighting(NamedTuple):
 def sighting_of(record: Known | None) -> Sighting | None:
     """The evidence in a record; ``None`` for one that gives none (a contact is evidence of another kind)."""
     match record:
-        case Message() | MessageLine():
+        case MessageLine() | Message():  # in this order: to ask whether something is a model takes longer
             return Sighting(record.handles, "message", "verified", time_number(record.sent_at))
         case MessageChange():
             return Sighting(record.handles, "message", "verified", time_number(record.changed_at))
@@ -91,19 +90,14 @@ def moment_in(record: Known | None) -> int | None:
 
 def profile_of(record: Known | None) -> tuple[str | None, str | None]:
     """The name and locale of the person behind a record's first handle, when the platform itself says so."""
-    match record:
-        case (
-            Message(direction="inbound", author_kind="customer")
-            | MessageLine(direction="inbound", author_kind="customer")
-        ):
-            profile = record.profile
-            if profile is None:
-                return record.author_name, None
-            return profile.name or record.author_name, profile.locale
-        case Evidence(strength="verified", profile=Profile(name=name, locale=locale)):
-            return name, locale
-        case _:
+    if isinstance(record, (MessageLine, Message)):
+        if record.direction != "inbound" or record.author_kind != "customer":
             return None, None
+        profile = record.profile
+        return (record.author_name, None) if profile is None else (profile.name or record.author_name, profile.locale)
+    if isinstance(record, Evidence) and record.strength == "verified" and record.profile is not None:
+        return record.profile.name, record.profile.locale
+    return None, None
 
 
 def pairs_of(sighting: Sighting, rules: Rules) -> list[tuple[int, int]]:
@@ -112,8 +106,10 @@ def pairs_of(sighting: Sighting, rules: Rules) -> list[tuple[int, int]]:
     A bulk record links nothing. Two handles of one kind and scope on one message are two people (a mail to both), not
     one person with two addresses.
     """
-    handles = [ident_of(handle) for handle in sighting.handles]
-    places = [place for place, ident in enumerate(handles) if ident not in handles[:place]]
+    if len(sighting.handles) == 1:
+        return [(0, 0)]
+    handles = list(map(ident_of, sighting.handles))
+    places = [place for place, ident in enumerate(handles) if handles.index(ident) == place]
     pairs = [
         (a, b) for a, b in combinations(places, 2) if sighting.method != "message" or handles[a][:2] != handles[b][:2]
     ]
@@ -172,7 +168,10 @@ class Resolver:
             unit.flush()
             if unit.has_cuts:
                 heads = unit.as_they_were([(head, moment_in(record)) for record, head in zip(left, heads, strict=True)])
-            return [self._person_of(record, head) for record, head in zip(left, heads, strict=True)]
+            return [
+                (head.person_id if head is not None else None) or self._person_of(record, head)
+                for record, head in zip(left, heads, strict=True)
+            ]
 
     def decide(
         self,
@@ -224,8 +223,8 @@ class Resolver:
         """Look at these handles again as if all that is stored of them had just come; `why` is for the log."""
         with self._graph.transaction() as unit:
             self._check_rules(unit)
-            self._judge(unit, handle_ids)
-            self._update(unit, Touched(set(handle_ids), set(handle_ids)), why)
+            relinked = self._judge(unit, handle_ids)
+            self._update(unit, Touched(set(handle_ids), set(handle_ids), relinked), why)
 
     def change(self, act: Callable[[Unit], Touched], why: str) -> None:
         """Let `act` change the graph in one transaction, and decide anew what it says that it has touched."""
@@ -253,91 +252,90 @@ class Resolver:
         if self._graph.setting("rules") == self._digest:
             return False
         self._graph.save_setting("rules", self._digest)
-        for action in (
-            lambda ids: self._judge(unit, ids),
+        changed, relinked = set[str](), set[int]()
+        actions: tuple[Callable[[list[int]], object], ...] = (
+            lambda ids: relinked.update(self._judge(unit, ids)),
             lambda ids: self._cut(unit, ids),
-            lambda ids: self._recount(unit, ids, ids),
-            lambda ids: self._decide(unit, set(ids), "the rules changed"),
-        ):
+            lambda ids: relinked.update(self._recount(unit, ids, ids)),
+            lambda ids: changed.update(self._decide(unit, set(ids), "the rules changed")),
+        )
+        for action in actions:
             last = 0
             while chunk := unit.handle_ids_after(last, _REBUILD_CHUNK):
                 action(chunk)
                 last = chunk[-1]
+        self._mark(unit, changed, relinked)
         return True
 
     def _save(self, unit: Unit, records: Sequence[Known | None]) -> tuple[list[Node | None], Touched]:
         """Take the records into the graph; the handle whose person each record belongs to, and what was touched."""
         touched, renamed_ids = Touched(), set[int]()
-        found: list[Seen | None] = [None] * len(records)
+        heads: list[Node | None] = [None] * len(records)
         sightings = [sighting_of(record) for record in records]
-        self._look_up(unit, sightings, found)
+        found = self._look_up(unit, sightings)
         linking = self._rules.linking_strengths
-        for record, sighting, seen in zip(records, sightings, found, strict=True):
+        for place, (record, sighting, seen) in enumerate(zip(records, sightings, found, strict=True)):
             if sighting is None or seen is None:
                 continue
+            _, method, strength, seen_at = sighting
             for piece in seen.pieces:
-                if unit.see(piece, sighting.seen_at) and sighting.strength in linking:
+                if unit.see(piece, seen_at) and strength in linking:
                     touched.handle_ids.update(piece.key[:2])
-                    if sighting.method in SAME_ID_METHODS:
+                    if method in SAME_ID_METHODS:
                         renamed_ids.update(piece.key[:2])
+            head = seen.nodes[0]
             name, locale = profile_of(record)
-            if name and (name := clean_name(name)) and unit.observe(seen.nodes[0], "name", sighting.seen_at, name):
-                touched.renamed.add(seen.nodes[0].handle_id)
-            if locale and unit.observe(seen.nodes[0], "locale", sighting.seen_at, locale):
-                touched.renamed.add(seen.nodes[0].handle_id)
+            if name and (name := clean_name(name)) and unit.observe(head, "name", seen_at, name):
+                touched.renamed.add(head.handle_id)
+            if locale and unit.observe(head, "locale", seen_at, locale):
+                touched.renamed.add(head.handle_id)
+            if type(record) is not Evidence:  # to ask whether something is a model takes longer
+                heads[place] = head
         for edge in unit.edges(renamed_ids):  # whoever counts them must count again
             touched.handle_ids |= {edge.a, edge.b}
             touched.withdrawn |= {edge.a, edge.b}
         # That a handle was seen again later tells nothing new, unless it changed hands.
-        touched.handle_ids |= unit.with_cuts(unit.seen_again())
-        heads: list[Node | None] = [
-            seen.nodes[0] if seen is not None and not isinstance(record, Evidence) else None
-            for record, seen in zip(records, found, strict=True)
-        ]
+        if unit.has_cuts:
+            touched.handle_ids |= unit.with_cuts(unit.seen_again())
         for place, record in enumerate(records):
-            if isinstance(record, Contact):
+            if type(record) is Contact:
                 heads[place] = self._save_contact(unit, record, touched)
         return heads, touched
 
-    def _look_up(self, unit: Unit, sightings: Sequence[Sighting | None], found: list[Seen | None]) -> None:
-        """Find the handles and the evidence of each sighting: remembered, stored or new."""
+    def _look_up(self, unit: Unit, sightings: Sequence[Sighting | None]) -> list[Seen | None]:
+        """The handles and the evidence of each sighting: remembered, stored or new."""
+        found: list[Seen | None] = []
         missed: dict[tuple[Any, ...], Sighting] = {}
-        keys: list[tuple[Any, ...] | None] = []
+        waiting: list[tuple[int, tuple[Any, ...]]] = []
         for place, sighting in enumerate(sightings):
-            if sighting is None or not sighting.handles:
-                keys.append(None)
-                continue
-            parts = [part for handle in sighting.handles for part in (handle.kind, handle.scope, handle.value)]
-            key = (sighting.method, sighting.strength, *parts)
-            keys.append(key)
-            found[place] = unit.remembered(key)
-            if found[place] is None:
-                missed[key] = sighting
+            seen = None
+            if sighting is not None and sighting.handles:
+                handles, method, strength, _ = sighting
+                key: tuple[Any, ...] = (method, strength, *map(ident_of, handles))
+                seen = unit.remembered(key)
+                if seen is None:
+                    missed[key] = sighting
+                    waiting.append((place, key))
+            found.append(seen)
         if not missed:
-            return
-        nodes = unit.handles(
-            {ident_of(handle) for sighting in missed.values() for handle in sighting.handles},
-            self._rules.link_of,
-        )
+            return found
+        nodes = unit.handles({ident for key in missed for ident in key[2:]}, self._rules.link_of)
         unit.look_up_said(nodes.values())
         wanted: dict[tuple[Any, ...], list[EvidenceKey]] = {}
         for key, sighting in missed.items():
-            ids = [nodes[ident_of(handle)].handle_id for handle in sighting.handles]
-            wanted[key] = [
-                (min(ids[a], ids[b]), max(ids[a], ids[b]), sighting.method, sighting.strength)
-                for a, b in pairs_of(sighting, self._rules)
-            ]
+            ids = [nodes[ident].handle_id for ident in key[2:]]
+            _, method, strength, _ = sighting
+            wanted[key] = [(*ordered(ids[a], ids[b]), method, strength) for a, b in pairs_of(sighting, self._rules)]
         pieces = unit.pieces({piece for one in wanted.values() for piece in one})
-        made = {}
-        for key, sighting in missed.items():
-            made[key] = Seen(
-                tuple(nodes[ident_of(handle)] for handle in sighting.handles),
-                tuple(pieces[piece] for piece in wanted[key]),
-            )
-            unit.remember(key, made[key])
-        for place, wanted_key in enumerate(keys):
-            if wanted_key in made:
-                found[place] = made[wanted_key]
+        made = {
+            key: Seen(tuple([nodes[ident] for ident in key[2:]]), tuple([pieces[piece] for piece in wanted[key]]))
+            for key in missed
+        }
+        for key, seen in made.items():
+            unit.remember(key, seen)
+        for place, key in waiting:
+            found[place] = made[key]
+        return found
 
     def _save_contact(self, unit: Unit, contact: Contact, touched: Touched) -> Node:
         handles = [*contact.handles, *merged_handles(contact)]
@@ -353,6 +351,9 @@ class Resolver:
         """Decide what the touched evidence may have changed, and log it."""
         if not (touched.handle_ids or touched.withdrawn or touched.renamed):
             return
+        # What a contact said, or says no more, of a number that changed hands may be of its former owner.
+        touched.handle_ids |= unit.with_cuts(touched.handle_ids)
+        touched.withdrawn |= unit.with_cuts(touched.withdrawn)
         moved = self._cut(unit, touched.handle_ids | touched.withdrawn)
         for edge in unit.edges(moved):
             moved |= {edge.a, edge.b}
@@ -361,11 +362,15 @@ class Resolver:
         for edge in unit.edges(flipped):
             seeds |= {edge.a, edge.b}
         changed = self._decide(unit, seeds, why)
-        looked_at = unit.nodes(touched.renamed | flipped)
-        unit.mark_changed(changed | {node.person_id for node in looked_at.values() if node.person_id is not None})
+        self._mark(unit, changed, touched.renamed | flipped)
 
-    def _judge(self, unit: Unit, handle_ids: Collection[int]) -> None:
-        """What the values alone say of these handles, by the rules as they are now."""
+    def _mark(self, unit: Unit, person_ids: set[str], handle_ids: set[int]) -> None:
+        """These persons are others than before, and so are those of these handles."""
+        persons = {node.person_id for node in unit.nodes(handle_ids).values() if node.person_id is not None}
+        unit.mark_changed(person_ids | persons)
+
+    def _judge(self, unit: Unit, handle_ids: Collection[int]) -> set[int]:
+        """What the values alone say of these handles, by the rules as they are now; those of which it is news."""
         links = {}
         for handle_id, node in unit.nodes(handle_ids).items():
             link: str = self._rules.link_of(node.handle)
@@ -374,6 +379,7 @@ class Resolver:
             if link != node.link:
                 links[handle_id] = link
         unit.save_links(links)
+        return set(links)
 
     def _cut(self, unit: Unit, handle_ids: Collection[int]) -> set[int]:
         """Find out which of these handles changed hands, and when; those for which that is news, with their past."""
@@ -385,14 +391,24 @@ class Resolver:
             if kind == "recycled" and since is not None:
                 told[a].add(since)
         known = unit.cuts(near)
+        nodes_near = unit.nodes(near)
+        telling = {one for one, node in nodes_near.items() if self._rules.of(node.kind).recycled}
+        histories: defaultdict[int, list[tuple[Edge, int]]] = defaultdict(list)
+        for edge, last_at in unit.history(telling & (owned | told.keys() | known.keys())):
+            for handle_id in telling & {edge.a, edge.b}:
+                histories[handle_id].append((edge, last_at))
         moved: set[int] = set()
-        for handle_id, node in unit.nodes(near).items():
-            may_tell = self._rules.of(node.kind).recycled and handle_id in owned
+        for handle_id, node in nodes_near.items():
+            may_tell = handle_id in telling and handle_id in owned
             if not (may_tell or handle_id in told or handle_id in known):
                 continue
-            if node.kind.startswith(FORMER) or node.link in _STATIC:
+            if node.kind.startswith(FORMER):
                 continue
-            history = unit.history([handle_id])
+            if node.link in _STATIC:  # it links nobody, so nobody's past has to be kept apart
+                if handle_id in known:
+                    moved |= {handle_id, *unit.save_cuts(node, ())}
+                continue
+            history = histories[handle_id]
             others = {one for edge, _ in history for one in (edge.a, edge.b)}
             nodes = unit.nodes(others)
             ids = [one for one in others if nodes[one].kind in self._rules.of(node.kind).recycled]
@@ -437,6 +453,8 @@ class Resolver:
 
     def _is_shared(self, unit: Unit, kind: str, near: Sequence[Node]) -> bool:
         """Whether a handle of that kind, seen with these others, has too many of one kind; renamed ids count once."""
+        if len(near) <= min(self._rules.of(kind).caps.values(), default=0):
+            return False  # too few of all kinds together
         counts = Counter((other.kind, other.scope) for other in near)
         if not self._rules.cap_exceeded(kind, counts):
             return False
@@ -465,13 +483,16 @@ class Resolver:
         for pair, link in links.items():
             links_in[component_of[pair[0]]][pair] = link
         for index, component in enumerate(components):
+            if len(component) == 1:  # one handle breaks no rule, and most that is new is one handle
+                clusters.append(frozenset(component))
+                continue
             part = persons_of_component(
                 {handle_id: nodes[handle_id] for handle_id in component}, links_in[index], self._rules,
                 decided["different"],
             )  # fmt: skip
             clusters += part.clusters
             refused |= part.refused
-        ids = hold_ids(clusters, nodes, unit.anchored_at(nodes), self._rules, lambda: str(uuid6.uuid7()))
+        ids = hold_ids(clusters, nodes, unit.anchored_at(nodes), self._rules, new_ids().__next__)
         after: dict[int, str | None] = dict.fromkeys(nodes)
         for person_id, cluster in zip(ids.person_ids, clusters, strict=True):
             after.update(dict.fromkeys(cluster, person_id))
@@ -520,7 +541,7 @@ class Resolver:
             if not waiting:
                 more = {node.person_id for node in nodes.values() if node.person_id is not None} - persons
                 persons |= more
-                waiting = set(unit.handle_ids_of(more)) - nodes.keys()
+                waiting = (set(unit.handle_ids_of(more)) | unit.anchors_beside(nodes)) - nodes.keys()
                 seeds = seeds | waiting
         return nodes, edges, decided
 

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
 WHOLE, TEXT = pa.int64(), pa.string()
+
+
+class LookUp(NamedTuple):
+    """One more column: what `table` says in `value` of the number that stands in `key`, or `missing`.
+
+    `by` is the column of `table` that has the numbers, from 0 on, each in one row.
+    """
+
+    column: str
+    key: str
+    table: str
+    by: str
+    value: str
+    missing: int | bool | str
 
 
 class Engine(Protocol):
@@ -25,6 +39,15 @@ class Engine(Protocol):
 
     def connect(self, name: str, sql: str) -> None:
         """Make the table (id, label) of the ends of the pairs (a, b) of a query; label: the smallest id connected."""
+
+    def look_up(self, name: str, sql: str, *columns: LookUp, where: str = "TRUE") -> None:
+        """Make a table of the rows of a query with more columns, which may build on each other, where `where` is so.
+
+        The same as joins from the left; for many rows, where numbers are to be looked up in a long table.
+        """
+
+    def several(self, name: str, sql: str) -> None:
+        """Make the table (id) of the numbers beside which a query (id, other) has more than one number; from 0 on."""
 
     def map_groups(
         self, name: str, schema: pa.Schema, sql: str, group: Callable[[list[tuple[Any, ...]]], list[tuple[Any, ...]]]

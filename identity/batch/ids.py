@@ -1,13 +1,14 @@
 """Which id each person of a batch keeps: `identity.partition.hold_ids`, in bulk where that is easy.
 
-It is easy where all anchors have stayed in their persons: then a person has the oldest id whose anchor is in it, and a
-new one where there is none. The rest (an anchor has left the person whose id it holds) goes through `hold_ids` itself.
+It is easy where an anchor of each person can hold its id: then a cluster has the id of the earliest such anchor in it,
+and a new one where there is none. Persons of which no anchor can go through `hold_ids` itself.
 """
+
+# Names of tables are put into the SQL, never a value from outside.
+# ruff: noqa: S608
 
 from __future__ import annotations
 
-import os
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
@@ -15,54 +16,52 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import uuid6
 
-from identity.batch.engine import TEXT, WHOLE, Engine
+from identity.batch.engine import TEXT, WHOLE, Engine, LookUp
+from identity.new_ids import new_ids
 from identity.partition import hold_ids
 from identity.rules import Rules
 from stores.graph import Node
+from stores.graph.anchors import Anchor, Anchors
 
 _HANDLES_AT_A_TIME = 20_000
-_IDS_AT_A_TIME = 4_096
-_IDS = pa.schema([("cluster", WHOLE), ("person_id", TEXT), ("anchor_id", WHOLE)])
+_IDS = pa.schema([("cluster", WHOLE), ("person_id", TEXT), ("anchor_id", WHOLE), ("alone", WHOLE)])
+_ANCHOR = "person_id, claimed, handle_id, since, alone, present"
 
 NodesOf = Callable[[Iterable[int]], Mapping[int, Node]]
 
 
 class Held(NamedTuple):
-    """What `hold_ids` said of persons that anchors have left, beside the ids: the anchors that are new or moved."""
+    """What `hold_ids` said of persons of which no anchor can hold the id, beside the ids: the anchors that are new."""
 
-    minted: list[tuple[str, int]]
-    anchors: list[tuple[str, int]]
+    minted: list[tuple[str, Anchor]]
+    anchors: list[tuple[str, Anchor]]
 
 
-def give_ids(engine: Engine, rules: Rules, nodes_of: NodesOf, anchor_moves: Mapping[int, int]) -> Held:
-    """``person_of`` (cluster, person_id), ``minted`` (cluster, person_id, anchor_id) and ``moved`` (id, before, after).
+def give_ids(engine: Engine, rules: Rules, nodes_of: NodesOf) -> Held:
+    """``person_of`` (cluster, person_id), ``minted``, ``returned`` and ``moved`` (id, before, after).
+
+    ``minted`` (cluster, person_id, anchor_id, alone) are new; the ids of ``returned`` (person_id, claimed, handle_id,
+    since, alone) go to another anchor that they have had.
 
     Args:
         engine: holds the tables that `identity.batch.steps` made.
         rules: for the rank of anchors.
         nodes_of: the handles of those ids, with their texts.
-        anchor_moves: anchors that a number which changed hands takes with it: handle id -> handle id.
     """
-    engine.upload(
-        "anchor_move", pa.schema([("from_id", WHOLE), ("to_id", WHOLE)]), ((a, b) for a, b in anchor_moves.items())
-    )
-    engine.create(
-        "person_now",
-        "SELECT p.id, COALESCE(m.to_id, p.anchor_id) AS anchor_id FROM person p"
-        " LEFT JOIN anchor_move m ON m.from_id = p.anchor_id",
-    )
-    # An anchor that is nobody's any more has no cluster; `away`: nothing links it to its person.
-    engine.create(
-        "anchor",
-        "SELECT p.id AS person_id, p.anchor_id, COALESCE(m.cluster, -1) AS home,"
-        " m.id IS NULL OR o.id IS NOT NULL AS away"
-        " FROM person_now p LEFT JOIN member m ON m.id = p.anchor_id LEFT JOIN off o ON o.id = p.anchor_id",
-    )
+    _find_anchors(engine)
+    engine.create("rivals", "SELECT home AS cluster FROM anchor WHERE NOT away GROUP BY home HAVING COUNT(*) > 1")
     engine.create(
         "claim",
-        "SELECT home AS cluster, MIN(person_id) AS person_id FROM anchor WHERE home <> -1 GROUP BY home",
+        "SELECT a.home AS cluster, a.person_id FROM anchor a WHERE NOT a.away"
+        "  AND NOT EXISTS (SELECT 1 FROM rivals r WHERE r.cluster = a.home)"
+        " UNION ALL SELECT cluster, person_id FROM (SELECT a.home AS cluster, a.person_id,"
+        "   ROW_NUMBER() OVER (PARTITION BY a.home ORDER BY a.claimed, a.person_id) AS place"
+        "   FROM anchor a JOIN rivals r ON r.cluster = a.home WHERE NOT a.away) x WHERE place = 1",
+    )
+    engine.create(
+        "returned",
+        "SELECT person_id, claimed, handle_id, since, alone FROM anchor WHERE NOT away AND present = 0",
     )
     held = _hold_where_anchors_left(engine, rules, nodes_of)
     _mint(engine, nodes_of)
@@ -71,35 +70,71 @@ def give_ids(engine: Engine, rules: Rules, nodes_of: NodesOf, anchor_moves: Mapp
         "SELECT cluster, person_id FROM claim c WHERE NOT EXISTS (SELECT 1 FROM contested t WHERE t.id = c.cluster)"
         " UNION ALL SELECT cluster, person_id FROM held UNION ALL SELECT cluster, person_id FROM minted",
     )
-    engine.create(
+    engine.look_up(
         "moved",
-        "SELECT id, before, after FROM (SELECT h.id, h.person_id AS before, COALESCE(q.person_id, '') AS after FROM ("
-        "  SELECT id, person_id FROM handle UNION ALL SELECT id, person_id FROM former) h"
-        " LEFT JOIN member m ON m.id = h.id LEFT JOIN person_of q ON q.cluster = m.cluster) x WHERE before <> after",
+        "SELECT id, person_id AS before FROM handle UNION ALL SELECT id, person_id AS before FROM former",
+        LookUp("cluster", "id", "member", "id", "cluster", -1),
+        LookUp("after", "cluster", "person_of", "cluster", "person_id", ""),
+        where="before <> after",
     )
     return held
 
 
-def _hold_where_anchors_left(engine: Engine, rules: Rules, nodes_of: NodesOf) -> Held:
-    """``contested`` (id of a cluster, label of its group), ``held`` (cluster, person_id, anchor_id)."""
+def _find_anchors(engine: Engine) -> None:
+    """``anchor``: where each person's id is, with its cluster (``home``), or is ``away``; ``line`` (id)."""
+    engine.create(  # handles that are a cluster of their own because they link nothing
+        "line",
+        "SELECT o.id, TRUE AS is_line FROM off o JOIN member m ON m.id = o.id WHERE NOT EXISTS ("
+        " SELECT 1 FROM member x WHERE x.cluster = m.cluster AND x.id <> o.id)",
+    )
+    anchors = (
+        "SELECT id AS person_id, claimed, anchor_id AS handle_id, since, alone, 1 AS present FROM person"
+        " UNION ALL SELECT person_id, claimed, handle_id, since, alone, 0 AS present FROM other_anchor"
+    )
+    if any(True for _ in engine.rows("SELECT handle_id FROM cut_now UNION ALL SELECT handle_id FROM cut LIMIT 1")):
+        # Where its time is now: a handle may have changed hands, or turned out not to have.
+        anchors = (
+            "SELECT x.person_id, x.claimed, COALESCE(n.old_id, c.handle_id, x.handle_id) AS handle_id, x.since,"
+            f" x.alone, x.present FROM ({anchors}) x LEFT JOIN cut c ON c.old_id = x.handle_id LEFT JOIN cut_now n"
+            " ON n.handle_id = COALESCE(c.handle_id, x.handle_id) AND x.since >= n.after_at AND x.since < n.since"
+        )
+    engine.look_up(
+        "any_anchor",
+        f"SELECT {_ANCHOR} FROM ({anchors}) a",
+        LookUp("home", "handle_id", "member", "id", "cluster", -1),
+        LookUp("is_line", "handle_id", "line", "id", "is_line", False),
+    )
+    # An anchor of which nothing speaks any more has no cluster.
+    away = "(home = -1 OR (alone = 0 AND is_line))"
+    # The earliest that can hold the id; where none can, that at which it is.
+    several = "SELECT 1 FROM other_anchor o WHERE o.person_id = a.person_id"
     engine.create(
+        "anchor",
+        f"SELECT {_ANCHOR}, home, {away} AS away FROM any_anchor a WHERE NOT EXISTS ({several})"
+        f" UNION ALL SELECT {_ANCHOR}, home, {away} AS away FROM (SELECT a.*, ROW_NUMBER() OVER (PARTITION BY person_id"
+        f"  ORDER BY {away}, CASE WHEN {away} THEN 1 - present ELSE claimed END) AS place"
+        f"  FROM any_anchor a WHERE EXISTS ({several})) x WHERE place = 1",
+    )
+    engine.drop("any_anchor")
+
+
+def _hold_where_anchors_left(engine: Engine, rules: Rules, nodes_of: NodesOf) -> Held:
+    """``contested`` (id of a cluster, label of its group), ``held`` (cluster, person_id, anchor_id, alone)."""
+    engine.create(  # where the id of a person could go: parts of it that have no other
         "stray",
-        "SELECT DISTINCT p.person_id, p.anchor_id, p.home, m.cluster FROM anchor p"
-        " JOIN handle h ON h.person_id = p.person_id JOIN member m ON m.id = h.id"
-        " WHERE p.away AND m.cluster <> p.home",
+        "SELECT p.person_id, p.cluster FROM ("
+        " SELECT DISTINCT a.person_id, m.cluster FROM anchor a JOIN handle h ON h.person_id = a.person_id"
+        "  JOIN member m ON m.id = h.id WHERE a.away"
+        " UNION SELECT a.person_id, a.home FROM anchor a WHERE a.away AND a.home <> -1) p"
+        " WHERE NOT EXISTS (SELECT 1 FROM claim c WHERE c.cluster = p.cluster)",
     )
-    engine.connect(
-        "contested",
-        "SELECT home AS a, cluster AS b FROM stray WHERE home <> -1 UNION ALL"
-        " SELECT MIN(cluster) OVER (PARTITION BY person_id) AS a, cluster AS b FROM stray",
-    )
+    engine.connect("contested", "SELECT MIN(cluster) OVER (PARTITION BY person_id) AS a, cluster AS b FROM stray")
     rows = engine.rows(
-        "SELECT t.label, m.cluster, m.id, '' AS person_id,"
+        "SELECT t.label, m.cluster, m.id, '' AS person_id, 0 AS claimed,"
         "  CASE WHEN o.id IS NULL THEN 'links' ELSE 'shared' END AS link"
         " FROM contested t JOIN member m ON m.cluster = t.id LEFT JOIN off o ON o.id = m.id"
-        " UNION ALL SELECT t.label, t.id, p.anchor_id, p.person_id, '' FROM anchor p JOIN contested t ON t.id = p.home"
-        " UNION ALL SELECT DISTINCT t.label, -1, s.anchor_id, s.person_id, '' FROM stray s"
-        "  JOIN contested t ON t.id = s.cluster WHERE s.home = -1"
+        " UNION ALL SELECT DISTINCT t.label, -1, a.handle_id, a.person_id, a.claimed, '' FROM stray s"
+        "  JOIN contested t ON t.id = s.cluster JOIN anchor a ON a.person_id = s.person_id"
         " ORDER BY 1, 2, 3, 4"
     )
     held = Held([], [])
@@ -121,24 +156,24 @@ def _several(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]
 
 def _held_ids(
     pieces: Iterable[list[tuple[Any, ...]]], rules: Rules, nodes_of: NodesOf, held: Held
-) -> Iterator[tuple[int, str, int]]:
+) -> Iterator[tuple[int, str, int, int]]:
     for rows in pieces:
         clusters: defaultdict[int, set[int]] = defaultdict(set)
         links: dict[int, str] = {}
-        anchored: dict[str, int] = {}
-        for _, cluster, handle_id, person_id, link in rows:
+        anchored: dict[str, Anchors] = {}
+        for _, cluster, handle_id, person_id, claimed, link in rows:
             if person_id:
-                anchored[person_id] = handle_id
+                anchored[person_id] = Anchors(Anchor(claimed, handle_id))
             else:
                 clusters[cluster].add(handle_id)
                 links[handle_id] = link
         nodes = dict(nodes_of(links))
         for handle_id, node in nodes.items():
             node.link = links[handle_id]
-        ids = hold_ids([frozenset(one) for one in clusters.values()], nodes, anchored, rules, _new_id)
+        ids = hold_ids([frozenset(one) for one in clusters.values()], nodes, anchored, rules, new_ids().__next__)
         held.minted.extend((person_id, ids.anchors[person_id]) for person_id in sorted(ids.minted))
         held.anchors.extend(one for one in ids.anchors.items() if one[0] not in ids.minted)
-        yield from ((cluster, person_id, -1) for cluster, person_id in zip(clusters, ids.person_ids, strict=True))
+        yield from ((cluster, person_id, -1, 0) for cluster, person_id in zip(clusters, ids.person_ids, strict=True))
 
 
 def _mint(engine: Engine, nodes_of: NodesOf) -> None:
@@ -164,10 +199,13 @@ def _mint(engine: Engine, nodes_of: NodesOf) -> None:
     engine.drop("without_id", "unclaimed", "strongest")
 
 
-def _minted(engine: Engine, nodes_of: NodesOf) -> Iterator[tuple[int, str, int]]:
-    new_ids = _new_ids()
-    for cluster, handle_id in engine.rows("SELECT cluster, id FROM strongest WHERE ties = 1"):
-        yield cluster, next(new_ids), handle_id
+def _minted(engine: Engine, nodes_of: NodesOf) -> Iterator[tuple[int, str, int, int]]:
+    ids = new_ids()
+    for cluster, handle_id, alone in engine.rows(
+        "SELECT s.cluster, s.id, CASE WHEN l.id IS NULL THEN 0 ELSE 1 END FROM strongest s"
+        " LEFT JOIN line l ON l.id = s.id WHERE s.ties = 1"
+    ):
+        yield cluster, next(ids), handle_id, alone
     tied = engine.rows(
         "SELECT u.cluster, u.id FROM unclaimed u JOIN (SELECT u.cluster, MIN(u.anchor_rank) AS anchor_rank"
         " FROM unclaimed u JOIN strongest s ON s.cluster = u.cluster WHERE s.ties > 1 GROUP BY u.cluster) b"
@@ -176,18 +214,5 @@ def _minted(engine: Engine, nodes_of: NodesOf) -> Iterator[tuple[int, str, int]]
     for piece in _several(tied):
         nodes = nodes_of([handle_id for _, handle_id in piece])
         for cluster, rows in groupby(piece, key=itemgetter(0)):
-            yield cluster, next(new_ids), min((handle_id for _, handle_id in rows), key=lambda one: nodes[one].key)
-
-
-def _new_id() -> str:
-    return str(uuid6.uuid7())
-
-
-def _new_ids() -> Iterator[str]:
-    """New ids (UUIDv7), many of one millisecond: `uuid6` lends itself a millisecond of the future for each."""
-    while True:
-        random, now = os.urandom(10 * _IDS_AT_A_TIME), (time.time_ns() // 1_000_000).to_bytes(6, "big").hex()
-        first = f"{now[:8]}-{now[8:]}-7"
-        for place in range(0, len(random), 10):
-            text = random[place : place + 10].hex()
-            yield f"{first}{text[:3]}-{'89ab'[int(text[3], 16) % 4]}{text[4:7]}-{text[7:19]}"
+            best = min((handle_id for _, handle_id in rows), key=lambda one: nodes[one].key)
+            yield cluster, next(ids), best, 0  # with others in the cluster

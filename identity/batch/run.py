@@ -12,7 +12,6 @@ moment. All others were right, and whoever touched them since has decided them.
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -29,6 +28,7 @@ from identity.rules import Rules
 from mappings.errors import SettingsError
 from stores.database import Database, Stores
 from stores.graph import Graph, Node, bulk, moment_of, time_text
+from stores.graph.anchors import NEW, Anchor
 from stores.graph.nodes import former_handle
 
 EngineName = Literal["embedded", "spark"]
@@ -179,7 +179,7 @@ class _Found:
         steps.find_components(engine, rules)
         self._say("found what is connected")
         steps.divide_broken(engine, rules, self._places)
-        self._held = ids.give_ids(engine, rules, self._nodes_of, self._anchor_moves())
+        self._held = ids.give_ids(engine, rules, self._nodes_of)
         engine.create(
             "relinked",
             "SELECT id, kind, link FROM (SELECT h.id, h.kind, h.link AS before,"
@@ -228,9 +228,6 @@ class _Found:
     def differences(self) -> bulk.Differences:
         """The same, to be written."""
         engine = self._engine
-        anchors: dict[str, int] = dict(
-            engine.rows("SELECT p.id, m.to_id FROM person p JOIN anchor_move m ON m.from_id = p.anchor_id")
-        )
         minted = {person_id for person_id, _ in self._held.minted}
         return bulk.Differences(
             handles=list(self._former.values()),
@@ -239,7 +236,7 @@ class _Found:
             cuts_new=self._cuts_new,
             assigned=engine.rows("SELECT id, after FROM moved ORDER BY id"),
             minted=self._minted(),
-            anchors=sorted((anchors | dict(self._held.anchors)).items()),
+            anchors=self._anchors(),
             conflicts_gone=engine.rows("SELECT a, b FROM conflict_gone ORDER BY a, b"),
             conflicts_new=engine.rows("SELECT a, b, reason FROM conflict_new ORDER BY a, b"),
             changes=self._changes(),
@@ -300,28 +297,6 @@ class _Found:
             "cut_new", pa.schema([("handle_id", WHOLE), ("since", WHOLE), ("old_id", WHOLE)]), self._cuts_new
         )
 
-    def _anchor_moves(self) -> dict[int, int]:
-        """Where anchors go when a number changed hands: whoever had it first keeps the id; see `Unit.save_cuts`."""
-        first = dict(
-            self._engine.rows(
-                "SELECT w.handle_id, MIN(w.since) FROM cut_wanted w JOIN cut_missing m ON m.handle_id = w.handle_id"
-                " GROUP BY w.handle_id"
-            )
-        )
-        moves: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
-        for handle_id, _, old_id in self._engine.rows("SELECT handle_id, since, old_id FROM cut_gone ORDER BY 1, 2"):
-            moves[handle_id].append((old_id, handle_id))
-        for handle_id, since, old_id in self._cuts_new:
-            if since == first[handle_id]:
-                moves[handle_id].append((handle_id, old_id))
-        where: dict[int, int] = {}
-        for steps_of_one in moves.values():
-            places = {one: one for step in steps_of_one for one in step}
-            for source, target in steps_of_one:
-                places = {one: target if place == source else place for one, place in places.items()}
-            where |= {one: place for one, place in places.items() if one != place}
-        return where
-
     def _nodes_of(self, handle_ids: Iterable[int]) -> Mapping[int, Node]:
         wanted = set(handle_ids)
         stored = bulk.nodes_of(self._database, self._stores.codec, wanted - self._former.keys())
@@ -334,9 +309,16 @@ class _Found:
             keys.update({handle_id: node.key for handle_id, node in self._nodes_of(piece).items()})
         return {handle_id: place for place, handle_id in enumerate(sorted(keys, key=keys.__getitem__))}
 
-    def _minted(self) -> Iterator[tuple[str, int]]:
+    def _minted(self) -> Iterator[tuple[str, Anchor]]:
         yield from self._held.minted
-        yield from self._engine.rows("SELECT person_id, anchor_id FROM minted ORDER BY person_id")
+        rows = self._engine.rows("SELECT person_id, anchor_id, alone FROM minted ORDER BY person_id")
+        yield from ((person_id, Anchor(NEW, handle_id, alone=bool(alone))) for person_id, handle_id, alone in rows)
+
+    def _anchors(self) -> Iterator[tuple[str, Anchor]]:
+        yield from self._held.anchors
+        rows = self._engine.rows("SELECT person_id, claimed, handle_id, since, alone FROM returned ORDER BY person_id")
+        for person_id, number, handle_id, since, alone in rows:
+            yield person_id, Anchor(number, handle_id, since, bool(alone))
 
     def _changes(self) -> Iterator[tuple[str, list[str], str, list[int]]]:
         splits = self._engine.rows("SELECT before, after, id FROM shift WHERE NOT merged ORDER BY before, after, id")

@@ -25,6 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
+from identity.batch.engine import LookUp
+
 _ROWS_AT_A_TIME = 65_536
 
 
@@ -96,6 +98,20 @@ class SparkEngine:
             "SELECT i.id, COALESCE(MIN(e.a), i.id) AS label FROM connect_ids i"
             " LEFT JOIN connect_last e ON e.b = i.id GROUP BY i.id",
         )
+
+    def look_up(self, name: str, sql: str, *columns: LookUp, where: str = "TRUE") -> None:
+        """See `Engine.look_up`."""
+        for column, key, table, by, value, missing in columns:
+            other = f"'{missing}'" if isinstance(missing, str) else str(missing)
+            sql = (
+                f"SELECT x.*, COALESCE(y.{value}, {other}) AS {column} FROM ({sql}) x"
+                f" LEFT JOIN {table} y ON y.{by} = x.{key}"
+            )
+        self.create(name, f"SELECT * FROM ({sql}) x WHERE {where}")
+
+    def several(self, name: str, sql: str) -> None:
+        """See `Engine.several`."""
+        self.create(name, f"SELECT x.id FROM ({sql}) x GROUP BY x.id HAVING MIN(x.other) < MAX(x.other)")
 
     def map_groups(
         self, name: str, schema: pa.Schema, sql: str, group: Callable[[list[tuple[Any, ...]]], list[tuple[Any, ...]]]

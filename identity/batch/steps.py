@@ -8,11 +8,12 @@ Tables that it starts from: those of `stores.graph.bulk.TABLES`. Tables that it 
 =============  ======================================================================================
 node           each handle with its space (kind and scope, as a number) and whether its value may link
 pair           all evidence that links, with both spaces
+watched        handles of whose evidence the rules may say something: the others need no second look
 cut_now        when handles changed hands
-pair_now       the evidence, told of the handle as it was at the time
+retold         the evidence of these, told of the handle as it was at the time
 off            handles that link nothing: by their value, or because several people share them
-live           the links
-comp           the raw components of handles that have links
+seen           all evidence, told so, and whether it links (``free``)
+comp           the raw component of every living handle
 member         the person of every living handle, as a number: the smallest handle in it
 refused        links that a rule refused
 =============  ======================================================================================
@@ -29,7 +30,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from identity.batch.engine import TEXT, WHOLE, Engine
+from identity.batch.engine import TEXT, WHOLE, Engine, LookUp
 from identity.partition import DECIDED, SAME_ID_METHODS, Link, persons_of_component
 from identity.rules import Rules
 from stores.codec import Codec
@@ -37,7 +38,7 @@ from stores.graph import FORMER, Node
 
 _DAY = 86_400_000_000
 _SAME_ID = ", ".join(f"'{method}'" for method in sorted(SAME_ID_METHODS))
-_RANK = f"CASE WHEN e.method IN ({_SAME_ID}) THEN 0 ELSE s.rank END"
+_RANK = f"CAST(CASE WHEN e.method IN ({_SAME_ID}) THEN 0 ELSE s.rank END AS SMALLINT)"
 
 
 def upload_rules(engine: Engine, rules: Rules) -> None:
@@ -78,7 +79,8 @@ def find_nodes_and_pairs(engine: Engine) -> None:
     """``node`` and ``pair``, of handles as they are named today; reads ``judged`` (id, link)."""
     engine.create(
         "space",
-        "SELECT d.kind, d.scope, ROW_NUMBER() OVER (ORDER BY d.kind, d.scope) AS space, k.anchor_rank, k.most"
+        "SELECT d.kind, d.scope, CAST(ROW_NUMBER() OVER (ORDER BY d.kind, d.scope) AS INTEGER) AS space,"
+        " k.anchor_rank, k.most"
         " FROM (SELECT DISTINCT kind, scope FROM handle) d JOIN kind_rule k ON k.kind = d.kind",
     )
     engine.create(
@@ -86,29 +88,46 @@ def find_nodes_and_pairs(engine: Engine) -> None:
         "SELECT h.id, s.space, COALESCE(j.link, h.link) IN ('links', 'shared') AS may"
         " FROM handle h JOIN space s ON s.kind = h.kind AND s.scope = h.scope LEFT JOIN judged j ON j.id = h.id",
     )
-    engine.create(
+    engine.look_up(
         "pair",
-        "SELECT p.a, p.b, p.rank, p.first_at, p.last_at, p.of_contact, x.space AS space_a, y.space AS space_b,"
-        " x.may AS may_a, y.may AS may_b FROM ("
-        f" SELECT e.a, e.b, {_RANK} AS rank, e.first_at, e.last_at, FALSE AS of_contact"
+        f"SELECT e.a, e.b, {_RANK} AS rank, e.first_at, e.last_at, FALSE AS of_contact"
         "  FROM evidence e JOIN strength s ON s.strength = e.strength"
         f" UNION ALL SELECT e.a, e.b, {_RANK} AS rank, e.first_at, e.first_at AS last_at, TRUE AS of_contact"
-        "  FROM contact_evidence e JOIN strength s ON s.strength = 'crm'"
-        " ) p JOIN node x ON x.id = p.a JOIN node y ON y.id = p.b",
+        "  FROM contact_evidence e JOIN strength s ON s.strength = 'crm'",
+        *_of_ends("node"),
     )
+
+
+def _of_ends(table: str) -> list[LookUp]:
+    return [
+        LookUp(f"{value}_{end}", end, table, "id", value, missing)
+        for end in ("a", "b")
+        for value, missing in (("space", -1), ("may", False))
+    ]
 
 
 def find_changes_of_hands(engine: Engine) -> None:
-    """``cut_wanted`` (handle_id, since): see `identity.partition.changes_of_hands`, and what people said."""
+    """``watched``, and ``cut_wanted`` (handle_id, since): see `identity.partition.changes_of_hands`, what people said.
+
+    ``watched`` (id): handles with several neighbours of which a rule may say that they are too many, or owners in turn.
+    """
     engine.create(
-        "owner_rule",
-        "SELECT h.space, o.space AS other_space, r.idle FROM recycled r"
-        " JOIN space h ON h.kind = r.kind JOIN space o ON o.kind = r.other",
+        "rule_between",
+        "SELECT h.space, o.space AS other_space, MIN(x.most) AS most, MIN(x.idle) AS idle FROM ("
+        " SELECT kind, other, most, NULL AS idle FROM cap UNION ALL SELECT kind, other, NULL, idle FROM recycled) x"
+        " JOIN space h ON h.kind = x.kind JOIN space o ON o.kind = x.other GROUP BY h.space, o.space",
     )
+    near = (
+        "SELECT p.{0} AS id, p.{1} AS other FROM pair p"
+        " JOIN rule_between r ON r.space = p.space_{0} AND r.other_space = p.space_{1}"
+        " WHERE p.may_{0} AND p.a <> p.b"
+    )
+    engine.several("watched", f"{near.format('a', 'b')} UNION ALL {near.format('b', 'a')}")
     seen = (
         "SELECT p.{0} AS handle_id, p.{1} AS other_id, r.other_space AS space, r.idle, p.first_at, p.last_at"
-        " FROM pair p JOIN owner_rule r ON r.space = p.space_{0} AND r.other_space = p.space_{1}"
-        " WHERE p.may_{0} AND p.a <> p.b AND NOT p.of_contact"
+        " FROM pair p JOIN watched w ON w.id = p.{0}"
+        " JOIN rule_between r ON r.space = p.space_{0} AND r.other_space = p.space_{1}"
+        " WHERE r.idle IS NOT NULL AND p.may_{0} AND p.a <> p.b AND NOT p.of_contact"
     )
     engine.create(
         "owner",
@@ -155,11 +174,11 @@ def find_changes_of_hands(engine: Engine) -> None:
         "SELECT w.handle_id, w.since FROM cut_wanted w LEFT JOIN cut c"
         " ON c.handle_id = w.handle_id AND c.since = w.since WHERE c.handle_id IS NULL",
     )
-    engine.drop("owner", "suspect", "suspect_owner", "owner_name", "owner_rule")
+    engine.drop("owner", "suspect", "suspect_owner", "owner_name")
 
 
 def tell_of_former_handles(engine: Engine, former: Sequence[Node]) -> None:
-    """``handle_now``, ``node_now`` and ``pair_now``.
+    """``cut_now``, ``space_now``, ``node_now`` and ``retold``.
 
     Reads ``cut_new`` (handle_id, since, old_id); `former` are the handles in it that the graph does not have yet.
     """
@@ -180,39 +199,32 @@ def tell_of_former_handles(engine: Engine, former: Sequence[Node]) -> None:
     engine.create(
         "space_now",
         "SELECT kind, scope, space, anchor_rank, most FROM space UNION ALL"
-        " SELECT d.kind, d.scope, ROW_NUMBER() OVER (ORDER BY d.kind, d.scope) + (SELECT COUNT(*) FROM space),"
-        " k.anchor_rank, k.most FROM (SELECT DISTINCT f.kind, f.scope FROM former f LEFT JOIN space s"
+        " SELECT d.kind, d.scope, CAST(ROW_NUMBER() OVER (ORDER BY d.kind, d.scope) + (SELECT COUNT(*) FROM space)"
+        "  AS INTEGER), k.anchor_rank, k.most FROM (SELECT DISTINCT f.kind, f.scope FROM former f LEFT JOIN space s"
         "  ON s.kind = f.kind AND s.scope = f.scope WHERE s.kind IS NULL) d JOIN kind_rule k ON k.kind = d.kind",
     )
-    if not any(True for _ in engine.rows("SELECT handle_id FROM cut_now LIMIT 1")):
-        engine.create("node_now", "SELECT id, space, may FROM node")
-        engine.create("pair_now", "SELECT a, b, rank, first_at, space_a, space_b, may_a, may_b FROM pair")
-        engine.drop("node", "pair")
-        return
     engine.create(
         "node_now",
         "SELECT id, space, may FROM node UNION ALL SELECT f.id, s.space, TRUE AS may FROM former f"
         " JOIN space_now s ON s.kind = f.kind AND s.scope = f.scope",
     )
-    engine.create(
-        "pair_now",
-        "SELECT a, b, rank, first_at, space_a, space_b, may_a, may_b FROM pair p"
-        " WHERE NOT EXISTS (SELECT 1 FROM cut_now c WHERE c.handle_id = p.a)"
-        " AND NOT EXISTS (SELECT 1 FROM cut_now c WHERE c.handle_id = p.b)"
-        " UNION ALL SELECT q.a, q.b, q.rank, q.first_at, x.space, y.space, x.may, y.may FROM ("
+    engine.look_up(
+        "retold",
+        "SELECT q.a, q.b, q.rank, q.first_at FROM ("
         "  SELECT LEAST(COALESCE(c.old_id, p.a), COALESCE(d.old_id, p.b)) AS a,"
         "   GREATEST(COALESCE(c.old_id, p.a), COALESCE(d.old_id, p.b)) AS b, p.rank, p.first_at"
         "  FROM (SELECT * FROM pair p WHERE EXISTS (SELECT 1 FROM cut_now c WHERE c.handle_id = p.a)"
-        "   OR EXISTS (SELECT 1 FROM cut_now c WHERE c.handle_id = p.b)) p"
+        "   UNION ALL SELECT * FROM pair p WHERE EXISTS (SELECT 1 FROM cut_now c WHERE c.handle_id = p.b)"
+        "    AND NOT EXISTS (SELECT 1 FROM cut_now c WHERE c.handle_id = p.a)) p"
         "  LEFT JOIN cut_now c ON c.handle_id = p.a AND p.last_at >= c.after_at AND p.last_at < c.since"
         "  LEFT JOIN cut_now d ON d.handle_id = p.b AND p.last_at >= d.after_at AND p.last_at < d.since"
-        " ) q JOIN node_now x ON x.id = q.a JOIN node_now y ON y.id = q.b"
+        " ) q"
         # Seen alone, a handle was somebody's before each change of hands too.
-        " UNION ALL SELECT c.old_id, c.old_id, p.rank, p.first_at, x.space, x.space, x.may, x.may FROM pair p"
-        " JOIN cut_now c ON c.handle_id = p.a AND p.first_at < c.since AND c.since <= p.last_at"
-        " JOIN node_now x ON x.id = c.old_id WHERE p.a = p.b",
+        " UNION ALL SELECT c.old_id, c.old_id, p.rank, p.first_at FROM pair p"
+        " JOIN cut_now c ON c.handle_id = p.a AND p.first_at < c.since AND c.since <= p.last_at WHERE p.a = p.b",
+        *_of_ends("node_now"),
     )
-    engine.drop("node", "pair")
+    engine.drop("node")
 
 
 def find_shared(engine: Engine) -> None:
@@ -222,27 +234,38 @@ def find_shared(engine: Engine) -> None:
         "SELECT h.space, o.space AS other_space, c.most FROM cap c"
         " JOIN space_now h ON h.kind = c.kind JOIN space_now o ON o.kind = c.other",
     )
+    # Only these can have more neighbours than a cap: a change of hands makes fewer, save of another kind.
+    engine.create(
+        "eyed",
+        "SELECT id FROM watched UNION SELECT a FROM retold UNION SELECT b FROM retold"
+        + "".join(
+            f" UNION SELECT p.{end} FROM pair p JOIN rule_between r ON r.most = 0 AND r.space = p.space_{end}"
+            f" AND r.other_space = p.space_{other}"
+            for end, other in ("ab", "ba")
+        ),
+    )
     near = (
-        "SELECT p.{0} AS handle_id, p.{1} AS other_id, c.other_space AS space, c.most FROM pair_now p"
-        " JOIN cap_by_space c ON c.space = p.space_{0} AND c.other_space = p.space_{1}"
+        "SELECT p.{0} AS handle_id, p.{1} AS other_id, c.other_space AS space, c.most FROM {2} p"
+        " JOIN eyed e ON e.id = p.{0} JOIN cap_by_space c ON c.space = p.space_{0} AND c.other_space = p.space_{1}"
         " WHERE p.may_a AND p.may_b AND p.a <> p.b"
     )
-    both = f"{near.format('a', 'b')} UNION ALL {near.format('b', 'a')}"
-    # Pieces of evidence are at least as many as neighbours: only those over the cap need to be counted well.
-    engine.create(
-        "maybe_crowded",
-        f"SELECT handle_id, space FROM ({both}) n GROUP BY handle_id, space HAVING COUNT(*) > MIN(most)",
+    kept = (
+        " AND NOT EXISTS (SELECT 1 FROM cut_now x WHERE x.handle_id = p.a)"
+        " AND NOT EXISTS (SELECT 1 FROM cut_now x WHERE x.handle_id = p.b)"
+    )
+    both = " UNION ALL ".join(
+        near.format(*ends, table) + more for ends in ("ab", "ba") for table, more in (("pair", kept), ("retold", ""))
     )
     engine.create(
         "neighbour",
         "SELECT n.*, ROW_NUMBER() OVER (ORDER BY n.handle_id, n.other_id) AS number FROM ("
-        f" SELECT DISTINCT n.handle_id, n.other_id, n.space, n.most FROM ({both}) n"
-        "  JOIN maybe_crowded m ON m.handle_id = n.handle_id AND m.space = n.space) n",
+        f" SELECT DISTINCT n.handle_id, n.other_id, n.space, n.most FROM ({both}) n) n",
     )
     engine.connect(
         "neighbour_name",
         "SELECT x.number AS a, y.number AS b FROM neighbour x"
-        " JOIN (SELECT a, b FROM pair_now WHERE rank = 0 AND a <> b) p ON p.a = x.other_id"
+        f" JOIN (SELECT a, b FROM pair p WHERE rank = 0 AND a <> b{kept}"
+        "  UNION ALL SELECT a, b FROM retold WHERE rank = 0 AND a <> b) p ON p.a = x.other_id"
         " JOIN neighbour y ON y.handle_id = x.handle_id AND y.space = x.space AND y.other_id = p.b",
     )
     engine.create(
@@ -264,36 +287,43 @@ def find_shared(engine: Engine) -> None:
         " WHERE t.kind = 'shared'",
     )
     engine.create("off", "SELECT id FROM shared UNION ALL SELECT id FROM node_now WHERE NOT may")
-    engine.drop("maybe_crowded", "neighbour", "neighbour_name", "cap_by_space")
+    engine.drop("watched", "rule_between", "eyed", "neighbour", "neighbour_name", "cap_by_space")
 
 
 def find_components(engine: Engine, rules: Rules) -> None:
-    """``live``, ``comp`` (id, component), ``broken`` (component) and ``alone`` (id)."""
+    """``seen``, ``same`` (a, b), ``comp`` (id, label) and ``broken`` (component)."""
     engine.create(
         "same",
         "SELECT DISTINCT LEAST(a, b) AS a, GREATEST(a, b) AS b FROM decision WHERE kind = 'same'",
     )
-    free = (
-        "p.may_a AND p.may_b AND p.a <> p.b AND NOT EXISTS (SELECT 1 FROM shared s WHERE s.id = p.a)"
-        " AND NOT EXISTS (SELECT 1 FROM shared s WHERE s.id = p.b)"
+    engine.create(  # the few handles that links stop at, and those of which `retold` speaks
+        "apart",
+        "SELECT id, MAX(changed) AS changed FROM (SELECT id, FALSE AS changed FROM shared"
+        " UNION ALL SELECT handle_id, TRUE FROM cut_now) x GROUP BY id",
     )
-    engine.create("live", f"SELECT p.a, p.b, p.rank, p.first_at, p.space_a, p.space_b FROM pair_now p WHERE {free}")
-    engine.connect("comp", "SELECT a, b FROM live UNION ALL SELECT a, b FROM same")
+    seen = (
+        "SELECT p.a, p.b, p.rank, p.first_at, p.space_a, p.space_b,"
+        " p.may_a AND p.may_b AND p.a <> p.b AND x.id IS NULL AND y.id IS NULL AS free"
+        " FROM {0} p LEFT JOIN {1} x ON x.id = p.a LEFT JOIN {1} y ON y.id = p.b"
+    )
     engine.create(
-        "alone",
-        "SELECT DISTINCT x.id FROM ("
-        " SELECT a AS id FROM pair_now p WHERE {bound} UNION ALL SELECT b FROM pair_now p WHERE {bound}) x"
-        " WHERE NOT EXISTS (SELECT 1 FROM comp c WHERE c.id = x.id)".replace(
-            "{bound}",
-            "NOT p.may_a OR NOT p.may_b OR p.a = p.b OR EXISTS (SELECT 1 FROM shared s WHERE s.id = p.a)"
-            " OR EXISTS (SELECT 1 FROM shared s WHERE s.id = p.b)",
-        ),
+        "seen",
+        seen.format("pair", "apart")
+        + " WHERE NOT COALESCE(x.changed, FALSE) AND NOT COALESCE(y.changed, FALSE) UNION ALL "
+        + seen.format("retold", "shared"),
     )
-    engine.drop("pair_now")
+    engine.drop("pair", "retold", "apart")
+    # What does not link says that both handles are there.
+    engine.connect(
+        "comp",
+        "SELECT a, CASE WHEN free THEN b ELSE a END AS b FROM seen UNION ALL SELECT b, b FROM seen WHERE NOT free"
+        " UNION ALL SELECT a, b FROM same",
+    )
     engine.create("limited", "SELECT space, most FROM space_now WHERE most IS NOT NULL")
     engine.connect(
         "one_id",
-        "SELECT l.a, l.b FROM live l JOIN limited m ON m.space = l.space_a WHERE l.rank = 0 AND l.space_a = l.space_b"
+        "SELECT l.a, l.b FROM seen l JOIN limited m ON m.space = l.space_a"
+        " WHERE l.free AND l.rank = 0 AND l.space_a = l.space_b"
         " UNION ALL SELECT a, b FROM same",
     )
     engine.create(
@@ -326,7 +356,7 @@ def divide_broken(engine: Engine, rules: Rules, places: Callable[[Iterable[int]]
         "  s.kind, s.scope FROM comp c JOIN broken x ON x.component = c.label JOIN place p ON p.id = c.id"
         "  JOIN node_now n ON n.id = c.id JOIN space_now s ON s.space = n.space"
         " UNION ALL SELECT c.label, 'link', l.a, l.b, l.rank, l.first_at, '', ''"
-        "  FROM live l JOIN comp c ON c.id = l.a JOIN broken x ON x.component = c.label"
+        "  FROM seen l JOIN comp c ON c.id = l.a JOIN broken x ON x.component = c.label WHERE l.free"
         f" UNION ALL SELECT c.label, 'link', m.a, m.b, {DECIDED}, 0, '', ''"
         "  FROM same m JOIN comp c ON c.id = m.a JOIN broken x ON x.component = c.label"
         " UNION ALL SELECT c.label, 'apart', d.a, d.b, 0, 0, '', '' FROM decision d"
@@ -344,22 +374,17 @@ def divide_broken(engine: Engine, rules: Rules, places: Callable[[Iterable[int]]
         "member",
         "SELECT c.id, c.label AS cluster FROM comp c"
         " WHERE NOT EXISTS (SELECT 1 FROM broken b WHERE b.component = c.label)"
-        " UNION ALL SELECT a, b FROM outcome WHERE reason = ''"
-        " UNION ALL SELECT id, id FROM alone",
+        " UNION ALL SELECT a, b FROM outcome WHERE reason = ''",
     )
-    engine.drop("comp", "live", "alone", "piece", "place", "same")
+    engine.drop("comp", "seen", "piece", "place", "same")
 
 
 class _Placed(Node):
     """A handle whose text is not here: a number says where it comes among the others."""
 
-    __slots__ = ("place",)
+    __slots__ = ("key",)
 
-    place: int
-
-    @property
-    def key(self) -> str:
-        return f"{self.place:020d}"
+    key: str
 
 
 class _Divide:
@@ -378,7 +403,7 @@ class _Divide:
         for _, what, a, b, rank, first_at, kind, scope in rows:
             if what == "handle":
                 node = _Placed(a, kind, scope or None, "links", None, b"", cast("Codec", None))
-                node.place, nodes[a] = b, node
+                node.key, nodes[a] = f"{b:020d}", node
             elif what == "link":
                 link = Link(rank, first_at, "", "")
                 links[a, b] = min(links.get((a, b), link), link)

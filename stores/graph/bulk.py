@@ -3,17 +3,18 @@
 Needs the extra ``batch``. Nothing personal leaves the store: the files hold numbers of handles, their kinds and scopes,
 evidence and person ids, and no values.
 
-A large graph is read through ADBC (0.9 microseconds a row against 4 with plain cursors, measured on SQLite), in a
-process of its own: the ADBC driver brings its own SQLite, and two SQLite libraries in one process that have the same
-file open cancel each other's locks (documented, https://www.sqlite.org/howtocorrupt.html section 2.2.1, read 2026-11).
+A large graph is read through ADBC (0.9 microseconds a row against 4 with plain cursors, measured on SQLite), two tables
+at a time, in a process of its own, see export_process.py: the ADBC driver brings its own SQLite, and two SQLite
+libraries in one process that have the same file open cancel each other's locks (documented,
+https://www.sqlite.org/howtocorrupt.html section 2.2.1, read 2026-11).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,11 +29,13 @@ import pyarrow.parquet as pq
 from mappings.errors import UnavailableError
 from stores.codec import Codec
 from stores.database import Database, Stores, folder_of
+from stores.graph.anchors import Anchor, follow_cuts, move_anchors, numbered
 from stores.graph.nodes import Node, chunks, time_text
 from stores.graph.unit import rows_of
 
 _FEW = 20_000
 _BATCH_ROWS = 65_536
+_FEW_VALUES = {"kind", "scope", "link", "method", "strength", "reason"}
 _ROWS_PER_STATEMENT = 500
 _Row = TypeVar("_Row", bound=Sequence[Any])
 
@@ -63,7 +66,16 @@ TABLES: dict[str, tuple[str, pa.Schema]] = {
         "SELECT handle_id, since, old_id FROM cut",
         pa.schema([("handle_id", _WHOLE), ("since", _WHOLE), ("old_id", _WHOLE)]),
     ),
-    "person": ("SELECT id, anchor_id FROM person", pa.schema([("id", _TEXT), ("anchor_id", _WHOLE)])),
+    "person": (
+        "SELECT id, anchor_id, claimed, since, alone FROM person",
+        pa.schema([("id", _TEXT), ("anchor_id", _WHOLE), ("claimed", _WHOLE), ("since", _WHOLE), ("alone", _WHOLE)]),
+    ),
+    "other_anchor": (
+        "SELECT person_id, handle_id, claimed, since, alone FROM other_anchor",
+        pa.schema(
+            [("person_id", _TEXT), ("handle_id", _WHOLE), ("claimed", _WHOLE), ("since", _WHOLE), ("alone", _WHOLE)]
+        ),
+    ),
     "conflict": (
         "SELECT a, b, reason FROM conflict",
         pa.schema([("a", _WHOLE), ("b", _WHOLE), ("reason", _TEXT)]),
@@ -131,8 +143,8 @@ class Differences:
         cuts_gone: (handle id, since).
         cuts_new: (handle id, since, old handle id).
         assigned: (handle id, person id or '').
-        minted: (person id, anchor's handle id).
-        anchors: (person id, anchor's handle id) of persons that are known already.
+        minted: (person id, its anchor).
+        anchors: (person id, another anchor) of persons that are known already.
         conflicts_gone: (handle id, handle id).
         conflicts_new: (handle id, handle id, reason).
         changes: (change, person ids before, person id after, handle ids), for the log.
@@ -144,8 +156,8 @@ class Differences:
     cuts_gone: Sequence[tuple[int, int]]
     cuts_new: Sequence[tuple[int, int, int]]
     assigned: Iterable[tuple[int, str]]
-    minted: Iterable[tuple[str, int]]
-    anchors: Iterable[tuple[str, int]]
+    minted: Iterable[tuple[str, Anchor]]
+    anchors: Iterable[tuple[str, Anchor]]
     conflicts_gone: Iterable[tuple[int, int]]
     conflicts_new: Iterable[tuple[int, int, str]]
     changes: Iterable[tuple[str, list[str], str, list[int]]]
@@ -192,19 +204,29 @@ def _write(database: Database, differences: Differences, why: str) -> None:
         ),
     )
     _update(database, "handle", "id", "link", differences.links)
+    changed_hands = {row[0] for row in (*differences.cuts_gone, *differences.cuts_new)}
+    cuts = _cuts(database, changed_hands)
     database.execute_many("DELETE FROM cut WHERE handle_id = ? AND since = ?", differences.cuts_gone)
     _insert(database, "cut (handle_id, since, old_id)", differences.cuts_new)
-    if differences.cuts_gone or differences.cuts_new:
+    if changed_hands:
+        follow_cuts(database, cuts, _cuts(database, changed_hands))
         database.execute(
             "INSERT INTO counter (name, value) VALUES ('cuts', 1)"
             " ON CONFLICT (name) DO UPDATE SET value = counter.value + 1"
         )
     _update(database, "handle", "id", "person_id", differences.assigned)
     for rows in _pieces(differences.minted):
-        first = _next_sequences(database, len(rows))
-        numbered = ((*row, now, first + index) for index, row in enumerate(rows))
-        _insert(database, "person (id, anchor_id, created_at, sequence)", numbered)
-    _update(database, "person", "id", "anchor_id", differences.anchors)
+        anchors = numbered(database, dict(rows), _next_sequences(database, len(rows)))
+        _insert(
+            database,
+            "person (id, created_at, sequence, claimed, anchor_id, since, alone)",
+            (
+                (person_id, now, anchor.number, anchor.number, anchor.handle_id, anchor.since, int(anchor.alone))
+                for person_id, anchor in anchors.items()
+            ),
+        )
+    for rows in _pieces(differences.anchors):
+        move_anchors(database, numbered(database, dict(rows), _next_sequences(database, len(rows))))
     for gone in _pieces(differences.conflicts_gone):
         database.execute_many("DELETE FROM conflict WHERE a = ? AND b = ?", gone)
     _insert(database, "conflict (a, b, reason)", differences.conflicts_new)
@@ -232,6 +254,15 @@ def _write(database: Database, differences: Differences, why: str) -> None:
         first = _next_sequences(database, len(changed))
         numbers = ((person_id, first + index) for index, (person_id,) in enumerate(changed))
         _update(database, "person", "id", "sequence", numbers)
+
+
+def _cuts(database: Database, handle_ids: Iterable[int]) -> dict[int, list[tuple[int, int]]]:
+    """When these handles changed hands: each with (since, the handle until then), earliest first."""
+    found: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    sql = "SELECT handle_id, since, old_id FROM cut WHERE handle_id IN [ids]"
+    for handle_id, since, old_id in sorted(tuple(row) for row in rows_of(database, sql, handle_ids)):
+        found[handle_id].append((since, old_id))
+    return found
 
 
 _Span = tuple[int, int | None, int | None]
@@ -294,52 +325,27 @@ def _is_large(database: Database) -> bool:
 
 
 def _export_apart(stores: Stores, folder: Path) -> int:
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, "-m", "stores.graph.bulk", str(folder)],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))),
-            "ONETHREAD_STATE_URL": stores.url,
+    postgresql = stores.url.startswith(("postgresql://", "postgres://"))
+    asked = {
+        "uri": stores.url if postgresql else f"file:{folder_of(stores.url) / 'graph.db'}?mode=ro",
+        "postgresql": postgresql,
+        "options": {} if postgresql else {"adbc.sqlite.query.batch_rows": str(_BATCH_ROWS)},
+        "counter": _GENERATION,
+        "folder": str(folder),
+        "tables": {
+            name: {
+                "sql": sql,
+                "columns": {field.name: str(field.type) for field in schema},
+                "few": [one for one in schema.names if one in _FEW_VALUES],
+            }
+            for name, (sql, schema) in TABLES.items()
         },
-        stdout=subprocess.PIPE, text=True, check=False,
+    }
+    done = subprocess.run(
+        [sys.executable, "-P", str(Path(__file__).with_name("export_process.py"))],
+        input=json.dumps(asked), stdout=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
         msg = f"the graph could not be exported to {folder} (exit code {done.returncode}; the reason is above)"
         raise UnavailableError(msg)
     return int(done.stdout)
-
-
-def _connect_arrow(url: str) -> Any:
-    """A connection in a transaction that sees one state of the graph."""
-    if url.startswith(("postgresql://", "postgres://")):
-        from adbc_driver_postgresql import dbapi as postgresql
-
-        connection = postgresql.connect(url)
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            cursor.execute("SET LOCAL search_path TO onethread_graph")
-        return connection
-    from adbc_driver_sqlite import dbapi as sqlite
-
-    return sqlite.connect(f"file:{folder_of(url) / 'graph.db'}?mode=ro")
-
-
-def _main() -> None:
-    """Export the graph of ONETHREAD_STATE_URL to the folder that the first argument names; print the generation."""
-    folder, url = Path(sys.argv[1]), os.environ["ONETHREAD_STATE_URL"]
-    with _connect_arrow(url) as connection, connection.cursor() as cursor:
-        if not url.startswith(("postgresql://", "postgres://")):
-            cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(_BATCH_ROWS)})
-        cursor.execute(_GENERATION)
-        generation = int(cursor.fetchone()[0])
-        for name, (sql, schema) in TABLES.items():
-            cursor.execute(sql)
-            with pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="lz4") as writer:
-                for batch in cursor.fetch_record_batch():
-                    writer.write_batch(batch.cast(schema))
-    sys.stdout.write(str(generation))
-
-
-if __name__ == "__main__":
-    _main()

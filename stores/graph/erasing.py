@@ -332,10 +332,12 @@ class GraphEraser(GraphReader):
 
     def _erase_persons(self, anchors: Iterable[int]) -> None:
         for chunk in chunks(sorted(anchors)):
-            sql = "DELETE FROM person WHERE anchor_id IN [ids]".replace("[ids]", f"({', '.join(map(str, chunk))})")
-            self._database.execute(sql)
-            sql = "UPDATE handle SET person_id = NULL WHERE id IN [ids]"
-            self._database.execute(sql.replace("[ids]", f"({', '.join(map(str, chunk))})"))
+            for sql in (
+                "DELETE FROM other_anchor WHERE handle_id IN [ids]",
+                "DELETE FROM person WHERE anchor_id IN [ids]",
+                "UPDATE handle SET person_id = NULL WHERE id IN [ids]",
+            ):
+                self._database.execute(sql.replace("[ids]", f"({', '.join(map(str, chunk))})"))
 
     def _is_orphan(self, handle_id: int) -> bool:
         """Whether nothing speaks of a handle any more: neither evidence nor a contact, nor somebody's decision."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
-from weakref import WeakValueDictionary
+from weakref import ref
 
 from stores.graph.nodes import EvidenceKey, Ident, Node, Piece
 
 _MOST = 20_000
+_Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
 
 
@@ -47,23 +48,44 @@ class Recent(Generic[_Value]):
         self._young, self._old = {}, {}
 
 
+class Living(Generic[_Key, _Value]):
+    """The values that somebody still holds; a tenth of the cost of `weakref.WeakValueDictionary`.
+
+    What nobody holds any more is dropped when as much was put again as was alive the last time.
+    """
+
+    def __init__(self) -> None:
+        self._refs: dict[_Key, ref[_Value]] = {}
+        self._room = _MOST
+
+    def get(self, key: _Key) -> _Value | None:
+        """The value kept under `key`."""
+        found = self._refs.get(key)
+        return None if found is None else found()
+
+    def put(self, key: _Key, value: _Value) -> None:
+        """Know `value` under `key` as long as anybody holds it."""
+        if len(self._refs) >= self._room:
+            self._refs = {one: found for one, found in self._refs.items() if found() is not None}
+            self._room = max(_MOST, 2 * len(self._refs))
+        self._refs[key] = ref(value)
+
+
 class Memory:
     """Handles and evidence as this process last wrote or read them; one object per handle as long as anybody has it."""
 
     def __init__(self) -> None:
         self.generation = -1
         self.seen: Recent[Seen] = Recent()
-        self.nodes: WeakValueDictionary[int, Node] = WeakValueDictionary()
-        self.by_ident: WeakValueDictionary[Ident, Node] = WeakValueDictionary()
-        self.pieces: WeakValueDictionary[EvidenceKey, Piece] = WeakValueDictionary()
+        self.nodes: Living[int, Node] = Living()
+        self.by_ident: Living[Ident, Node] = Living()
+        self.pieces: Living[EvidenceKey, Piece] = Living()
         self.next_handle_id: int | None = None
-        self.has_decisions = self.has_cuts = self.has_tombstones = False
+        self.has_decisions = self.has_cuts = self.has_tombstones = self.has_other_anchors = False
 
     def forget(self) -> None:
         """Start with nothing: another process wrote, or a transaction failed after it changed what is here."""
         self.generation = -1
         self.seen.clear()
-        self.nodes = WeakValueDictionary()
-        self.by_ident = WeakValueDictionary()
-        self.pieces = WeakValueDictionary()
+        self.nodes, self.by_ident, self.pieces = Living(), Living(), Living()
         self.next_handle_id = None

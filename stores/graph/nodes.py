@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import NamedTuple, Protocol, TypeVar
 
 from mappings.ids import handle_key
@@ -117,9 +118,8 @@ class AnyHandle(Protocol):
         """The address."""
 
 
-def ident_of(handle: AnyHandle) -> Ident:
-    """The handle as a tuple."""
-    return (handle.kind, handle.scope, handle.value)
+ident_of: Callable[[AnyHandle], Ident] = attrgetter("kind", "scope", "value")
+"""The handle as a tuple."""
 
 
 def ident_key(ident: Ident) -> str:

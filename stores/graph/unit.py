@@ -10,13 +10,14 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import combinations
-from operator import attrgetter, itemgetter
-from typing import Any
+from itertools import combinations, count
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from mappings.records import Contact, Handle
 from stores.codec import Codec
 from stores.database import Database, Row
+from stores.graph.anchors import Anchor, Anchors, anchors_at, follow_cuts, move_anchors, numbered
 from stores.graph.memory import Memory, Seen
 from stores.graph.nodes import (
     Edge,
@@ -36,6 +37,9 @@ from stores.graph.nodes import (
     time_number,
     time_text,
 )
+from stores.graph.rows import rows_of
+
+__all__ = ["Unit", "rows_of"]
 
 _EDGES = (
     "SELECT a, b, method, strength, first_at, last_at FROM evidence WHERE a IN [ids]"
@@ -47,7 +51,16 @@ _CONTACT_EDGES = (
     " UNION SELECT e.a, e.b, e.method, 'crm', c.first_at, c.first_at FROM contact_evidence e"
     " JOIN contact c ON c.record_id = e.record_id WHERE e.b IN [ids]"
 )
-_FIRST, _KEY = itemgetter(0), attrgetter("key")
+_KEY = attrgetter("key")
+_HANDLE_ROW = attrgetter("handle_id", "fingerprint", "kind", "scope", "stored_value", "link", "person_id")
+
+
+class _NewHandle(NamedTuple):
+    """A handle that was read for the first time; making a model of each would cost as much as encrypting it."""
+
+    kind: str
+    scope: str | None
+    value: str
 
 
 class Unit:
@@ -60,8 +73,10 @@ class Unit:
         self._held: dict[int, Node] = {}  # the memory forgets what nobody holds
         self._fresh: list[Node] = []
         self._dirty: list[Piece] = []
-        self._unwritten: defaultdict[int, list[Piece]] = defaultdict(list)
-        self._observed: dict[tuple[int, str], tuple[Node, str | None]] = {}  # no value: said again, later
+        self._unwritten_of: defaultdict[int, list[Piece]] = defaultdict(list)
+        self._sorted_in = 0  # so many of `_dirty` are in `_unwritten_of`
+        self._observed: dict[tuple[int, str], Node] = {}
+        self._said_anew: set[tuple[int, str]] = set()  # the others were only said again, later
         self._renewed: dict[str, int] = {}
         self._open()
 
@@ -90,8 +105,8 @@ class Unit:
         """Keep what was found for one combination of handles."""
         self._memory.seen.put(key, seen)
 
-    def handles(self, wanted: Iterable[Ident], link_of: Callable[[Handle], str]) -> dict[Ident, Node]:
-        """The stored handle of each; those not known yet are added, and `link_of` says what they may do."""
+    def handles(self, wanted: Iterable[Ident], link_of: Callable[[Any], str]) -> dict[Ident, Node]:
+        """The stored handle of each; those not known yet are added, and `link_of` says what an `AnyHandle` may do."""
         found: dict[Ident, Node] = {}
         missing: dict[str, Ident] = {}
         for ident in wanted:
@@ -105,17 +120,23 @@ class Unit:
             for row in self._database.query(sql.replace("[]", ", ".join("?" for _ in chunk)), chunk):
                 ident = missing.pop(row["fingerprint"])
                 found[ident] = self._node(row, ident)
-        for fingerprint in sorted(missing):
-            kind, scope, value = ident = missing[fingerprint]
-            handle = Handle(kind=kind, scope=scope, value=value)
-            node = Node(
-                self._new_handle_id(), kind, scope, link_of(handle), None, self._codec.encrypt(value.encode()),
-                self._codec, fingerprint, fresh=True, said={}, known=handle,
-            )  # fmt: skip
-            self._fresh.append(node)
-            self._memory.nodes[node.handle_id] = self._memory.by_ident[ident] = found[ident] = node
+        if missing:
+            self._add(missing, found, link_of)
         self._held.update({node.handle_id: node for node in found.values()})
         return found
+
+    def _add(self, missing: Mapping[str, Ident], found: dict[Ident, Node], link_of: Callable[[Any], str]) -> None:
+        memory, codec = self._memory, self._codec
+        new = [(fingerprint, _NewHandle(*missing[fingerprint])) for fingerprint in sorted(missing)]
+        values = codec.encrypt_each([handle.value.encode() for _, handle in new])
+        first = self._new_handle_ids(len(new))
+        for handle_id, (fingerprint, handle), value in zip(count(first), new, values, strict=False):
+            kind, scope, _ = handle
+            node = Node(handle_id, kind, scope, link_of(handle), None, value, codec, fingerprint, fresh=True, said={})
+            self._fresh.append(node)
+            memory.nodes.put(handle_id, node)
+            memory.by_ident.put(handle, node)
+            found[handle] = node
 
     def pieces(self, keys: Iterable[EvidenceKey]) -> dict[EvidenceKey, Piece]:
         """The evidence of those keys; what is not known yet has no time, until `see`."""
@@ -138,10 +159,9 @@ class Unit:
                 key = (row["a"], row["b"], row["method"], row["strength"])
                 if key in unknown:
                     found[key] = Piece(key, row["first_at"], row["last_at"], stored=True)
-        for key in unknown - found.keys():
-            found[key] = Piece(key, 0, 0, stored=False)
         for key in unknown:
-            self._memory.pieces[key] = found[key]
+            piece = found.get(key) or found.setdefault(key, Piece(key, 0, 0, stored=False))
+            self._memory.pieces.put(key, piece)
         return found
 
     def see(self, piece: Piece, moment: int) -> bool:
@@ -162,8 +182,6 @@ class Unit:
         if not piece.dirty:
             piece.dirty = True
             self._dirty.append(piece)
-            for handle_id in piece.key[:2]:
-                self._unwritten[handle_id].append(piece)
         return news
 
     def seen_again(self) -> set[int]:
@@ -192,10 +210,11 @@ class Unit:
         if before is not None and (moment, value) <= before:
             return False
         said[field] = (moment, value)
+        key = (node.handle_id, field)
+        self._observed[key] = node
         if before is not None and before[1] == value:
-            self._observed.setdefault((node.handle_id, field), (node, None))
             return False
-        self._observed[node.handle_id, field] = (node, value)
+        self._said_anew.add(key)
         return True
 
     def save_contact(self, contact: Contact, nodes: Mapping[Ident, Node], linked: Sequence[Handle]) -> Touched:
@@ -271,13 +290,17 @@ class Unit:
         Evidence of a handle that changed hands is told of the handle that it was at the time: see `cuts`.
         """
         wanted = set(handle_ids)
+        if not wanted:
+            return set()
         asked = self._with_whole_history(wanted)
         stored = [handle_id for handle_id in asked if not self._is_fresh(handle_id)]
         told = self._with_unwritten(self._rows(_EDGES, stored), asked)
-        rows = [(*key, *times) for key, times in told.items()]
-        rows += [tuple(row) for row in self._rows(_CONTACT_EDGES, stored)]  # a pair may be on several contacts
+        of_contacts = self._rows(_CONTACT_EDGES, stored)  # a pair may be on several contacts
         if not self._memory.has_cuts:
-            return {Edge(*row[:-1]) for row in rows}
+            edges = {Edge(*key, first_at) for key, (first_at, _) in told.items()}
+            edges.update(Edge(*row[:5]) for row in map(tuple, of_contacts))
+            return edges
+        rows = [*((*key, *times) for key, times in told.items()), *map(tuple, of_contacts)]
         cuts = self.cuts({handle_id for row in rows for handle_id in row[:2]})
         edges = set()
         for a, b, method, strength, first_at, last_at in rows:
@@ -298,10 +321,21 @@ class Unit:
 
     def _with_unwritten(self, rows: Iterable[Row], handle_ids: set[int]) -> dict[EvidenceKey, tuple[int, int]]:
         told = {(row[0], row[1], row[2], row[3]): (row[4], row[5]) for row in rows}
-        for handle_id in handle_ids & self._unwritten.keys():
-            for piece in self._unwritten[handle_id]:
+        unwritten = self._unwritten()
+        for handle_id in handle_ids & unwritten.keys():
+            for piece in unwritten[handle_id]:
                 told[piece.key] = (piece.first, piece.last)
         return told
+
+    def _unwritten(self) -> Mapping[int, Sequence[Piece]]:
+        """The evidence that is not written yet, by handle; sorted in when somebody asks, mostly nobody does."""
+        for piece in self._dirty[self._sorted_in :]:
+            a, b, *_ = piece.key
+            self._unwritten_of[a].append(piece)
+            if a != b:
+                self._unwritten_of[b].append(piece)
+        self._sorted_in = len(self._dirty)
+        return self._unwritten_of
 
     def alive(self, handle_ids: Iterable[int], strengths: Sequence[str]) -> set[int]:
         """Those of the handles that any evidence of these strengths speaks of; not all of a busy one's is read."""
@@ -315,10 +349,11 @@ class Unit:
             if handle_id in cut
         }
         asked -= cut
+        unwritten = self._unwritten()
         found |= {
             handle_id
-            for handle_id in asked & self._unwritten.keys()
-            if any(piece.key[3] in strengths for piece in self._unwritten[handle_id])
+            for handle_id in asked & unwritten.keys()
+            if any(piece.key[3] in strengths for piece in unwritten[handle_id])
         }
         crm = (
             " OR EXISTS (SELECT 1 FROM contact_evidence e WHERE e.a = h.id)"
@@ -348,11 +383,17 @@ class Unit:
             ids.extend(row["id"] for row in rows)
         return ids
 
-    def anchored_at(self, handle_ids: Iterable[int]) -> dict[str, int]:
-        """Every person, living or merged, whose id is held by one of the handles: person id -> handle id."""
+    def anchored_at(self, handle_ids: Iterable[int]) -> dict[str, Anchors]:
+        """Every person, living or merged, that has an anchor at one of the handles, with all its anchors."""
         stored = [handle_id for handle_id in handle_ids if not self._is_fresh(handle_id)]
-        rows = self._rows("SELECT id, anchor_id FROM person WHERE anchor_id IN [ids]", stored)
-        return {row["id"]: row["anchor_id"] for row in rows}
+        return anchors_at(self._database, stored, others=self._memory.has_other_anchors)
+
+    def anchors_beside(self, handle_ids: Iterable[int]) -> set[int]:
+        """All anchors of the persons that have one at any of the handles, where these have more than one."""
+        if not self._memory.has_other_anchors:
+            return set()
+        several = (mine for mine in self.anchored_at(handle_ids).values() if mine.others)
+        return {anchor.handle_id for now, others in several for anchor in (now, *others)}
 
     # Writing what follows
 
@@ -378,21 +419,27 @@ class Unit:
             ],
         )
 
-    def save_persons(self, anchors: Mapping[str, int], minted: Iterable[str]) -> None:
-        """Add the minted persons, and move the anchors of the others: person id -> handle id."""
+    def save_persons(self, anchors: Mapping[str, Anchor], minted: Iterable[str]) -> None:
+        """Add the minted persons, and put the ids of the others at other anchors: person id -> anchor."""
         self.flush()
-        new = sorted(set(minted))
-        if new:
-            now, first = time_text(datetime.now(UTC)), self._next_sequences(len(new))
-            self._renewed.update({person_id: first + index for index, person_id in enumerate(new)})
-            self._database.execute_many(
-                "INSERT INTO person (id, anchor_id, created_at, sequence) VALUES (?, ?, ?, ?)",
-                [(person_id, anchors[person_id], now, first + index) for index, person_id in enumerate(new)],
-            )
+        if not anchors:
+            return
+        new, now = set(minted), time_text(datetime.now(UTC))
+        anchors = numbered(self._database, anchors, self._next_sequences(len(anchors)))
+        self._renewed.update({person_id: anchors[person_id].number for person_id in new})
         self._database.execute_many(
-            "UPDATE person SET anchor_id = ? WHERE id = ?",
-            [(anchors[person_id], person_id) for person_id in sorted(anchors.keys() - set(new))],
+            "INSERT INTO person (id, created_at, sequence, claimed, anchor_id, since, alone)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (person_id, now, anchor.number, anchor.number, anchor.handle_id, anchor.since, int(anchor.alone))
+                for person_id, anchor in sorted(anchors.items())
+                if person_id in new
+            ],
         )
+        moved = {person_id: anchor for person_id, anchor in anchors.items() if person_id not in new}
+        if moved:
+            move_anchors(self._database, moved)
+            self._memory.has_other_anchors = True
 
     def replace_conflicts(self, handle_ids: Iterable[int], conflicts: Mapping[tuple[int, int], str]) -> None:
         """The refused links among these handles are now exactly `conflicts`: pair -> reason."""
@@ -438,42 +485,40 @@ class Unit:
         fresh, self._fresh = self._fresh, []
         self._database.execute_many(
             "INSERT INTO handle (id, fingerprint, kind, scope, value, link, person_id) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    node.handle_id, node.fingerprint, node.kind, node.scope, node.stored_value, node.link,
-                    node.person_id,
-                )
-                for node in fresh
-            ],
-        )  # fmt: skip
+            list(map(_HANDLE_ROW, fresh)),
+        )
         for node in fresh:
             node.fresh = False
         dirty, self._dirty = self._dirty, []
         dirty.sort(key=_KEY)
-        self._database.execute_many(
-            "INSERT INTO evidence (a, b, method, strength, first_at, last_at) VALUES (?, ?, ?, ?, ?, ?)",
-            [(*piece.key, piece.first, piece.last) for piece in dirty if not piece.stored],
-        )
-        self._database.execute_many(
-            "UPDATE evidence SET first_at = ?, last_at = ? WHERE a = ? AND b = ? AND method = ? AND strength = ?",
-            [(piece.first, piece.last, *piece.key) for piece in dirty if piece.stored],
-        )
+        known: list[tuple[Any, ...]] = []
+        unknown: list[tuple[Any, ...]] = []
         for piece in dirty:
+            (known if piece.stored else unknown).append((piece.first, piece.last, *piece.key))
             piece.stored, piece.dirty = True, False
-        self._unwritten.clear()
-        observed, self._observed = self._observed, {}
-        again, new = [], []
-        for key, (node, value) in sorted(observed.items(), key=_FIRST):
-            moment = (node.said or {})[key[1]][0]
-            if value is None:
-                again.append((moment, *key))
+        self._database.execute_many(
+            "INSERT INTO evidence (first_at, last_at, a, b, method, strength) VALUES (?, ?, ?, ?, ?, ?)", unknown
+        )
+        self._database.execute_many(
+            "UPDATE evidence SET first_at = ?, last_at = ? WHERE a = ? AND b = ? AND method = ? AND strength = ?", known
+        )
+        self._unwritten_of.clear()
+        self._sorted_in = 0
+        again, new, values = [], [], []
+        for key in sorted(self._observed):
+            moment, value = (self._observed[key].said or {})[key[1]]
+            if key in self._said_anew:
+                new.append((moment, *key))
+                values.append(value.encode())
             else:
-                new.append((*key, self._codec.encrypt(value.encode()), moment))
+                again.append((moment, *key))
+        self._observed.clear()
+        self._said_anew.clear()
         self._database.execute_many("UPDATE observation SET observed_at = ? WHERE handle_id = ? AND field = ?", again)
         self._database.execute_many(
-            "INSERT INTO observation (handle_id, field, value, observed_at) VALUES (?, ?, ?, ?)"
+            "INSERT INTO observation (observed_at, handle_id, field, value) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (handle_id, field) DO UPDATE SET value = excluded.value, observed_at = excluded.observed_at",
-            new,
+            [(*row, value) for row, value in zip(new, self._codec.encrypt_each(values), strict=True)],
         )
 
     # Decisions and cuts
@@ -523,14 +568,14 @@ class Unit:
         return {handle_id: sorted(cuts) for handle_id, cuts in found.items()}
 
     def save_cuts(self, node: Node, times: Iterable[int]) -> set[int]:
-        """The handle changed hands at exactly these times; the ids of the old handles that came or went."""
+        """The handle changed hands at exactly these times; the ids of what it was until each, and no longer is."""
         self.flush()
-        known = dict(self.cuts([node.handle_id]).get(node.handle_id, []))
+        cuts = self.cuts([node.handle_id])
+        known = dict(cuts.get(node.handle_id, []))
         wanted = set(times)
-        touched = {known[since] for since in known.keys() - wanted}
+        touched = set(known.values())
         for since in sorted(known.keys() - wanted):
             self._database.execute("DELETE FROM cut WHERE handle_id = ? AND since = ?", (node.handle_id, since))
-            self._move_anchors(known[since], node.handle_id)
         for since in sorted(wanted - known.keys()):
             former = former_handle(node.handle, time_text(moment_of(since)))
             old_id = self.handles([ident_of(former)], lambda _: "links")[ident_of(former)].handle_id
@@ -538,11 +583,10 @@ class Unit:
             self._database.execute(
                 "INSERT INTO cut (handle_id, since, old_id) VALUES (?, ?, ?)", (node.handle_id, since, old_id)
             )
-            if since == min(wanted):  # who had the handle first keeps the id
-                self._move_anchors(node.handle_id, old_id)
             touched.add(old_id)
             self._memory.has_cuts = True
         if known.keys() != wanted:
+            follow_cuts(self._database, cuts, {node.handle_id: self.cuts([node.handle_id]).get(node.handle_id, [])})
             self._database.execute(
                 "INSERT INTO counter (name, value) VALUES ('cuts', 1)"
                 " ON CONFLICT (name) DO UPDATE SET value = counter.value + 1"
@@ -593,26 +637,24 @@ class Unit:
                 spans.append((handle_id, since, None))
         return json.dumps(spans) if spans else None
 
-    def _move_anchors(self, old_id: int, new_id: int) -> None:
-        self._database.execute("UPDATE person SET anchor_id = ? WHERE anchor_id = ?", (new_id, old_id))
-
     def _open(self) -> None:
         memory = self._memory
         row = self._database.query("UPDATE counter SET value = value + 1 WHERE name = 'generation' RETURNING value")[0]
         if row["value"] != memory.generation + 1:
             memory.forget()
-            for name in ("decision", "cut", "tombstone"):
+            for name in ("decision", "cut", "tombstone", "other_anchor"):
                 found = self._database.query_one(f"SELECT 1 FROM {name} LIMIT 1")  # noqa: S608 (our names)
                 setattr(memory, f"has_{name}s", found is not None)
         memory.generation = row["value"]
 
-    def _new_handle_id(self) -> int:
+    def _new_handle_ids(self, many: int) -> int:
+        """The first of so many new ids."""
         memory = self._memory
         if memory.next_handle_id is None:
             row = self._database.query_one("SELECT COALESCE(MAX(id), 0) + 1 AS next FROM handle")
             memory.next_handle_id = int(row["next"]) if row else 1
-        memory.next_handle_id += 1
-        return memory.next_handle_id - 1
+        memory.next_handle_id += many
+        return memory.next_handle_id - many
 
     def _node(self, row: Row, ident: Ident | None) -> Node:
         node = self._memory.nodes.get(row["id"])
@@ -621,9 +663,9 @@ class Unit:
                 row["id"], row["kind"], row["scope"], row["link"], row["person_id"], row["value"], self._codec,
                 row["fingerprint"],
             )  # fmt: skip
-            self._memory.nodes[node.handle_id] = node
+            self._memory.nodes.put(node.handle_id, node)
         if ident is not None:
-            self._memory.by_ident[ident] = node
+            self._memory.by_ident.put(ident, node)
         return node
 
     def _is_fresh(self, handle_id: int) -> bool:
@@ -678,14 +720,6 @@ class Unit:
             "UPDATE counter SET value = value + ? WHERE name = 'sequence' RETURNING value", (count,)
         )[0]
         return int(row["value"]) - count + 1
-
-
-def rows_of(database: Database, sql: str, handle_ids: Iterable[int], parameters: Sequence[Any] = ()) -> list[Row]:
-    """All rows of `sql` with ``[ids]`` standing for the handle ids, asked in pieces; ids are our own integers."""
-    rows: list[Row] = []
-    for chunk in chunks(sorted(handle_ids)):
-        rows.extend(database.query(sql.replace("[ids]", f"({', '.join(map(str, chunk))})"), parameters))
-    return rows
 
 
 def _at(handle_id: int, moment: int, cuts: Mapping[int, list[tuple[int, int]]]) -> int:

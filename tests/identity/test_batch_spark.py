@@ -47,7 +47,7 @@ def decided(tmp_path: Path) -> Iterator[Stores]:
 
 def test_spark_puts_right_what_is_wrong(decided: Stores) -> None:
     expected = results(decided)
-    assert all(len(rows) > 1 for rows in expected.values())
+    assert all(len(rows) > 1 for name, rows in expected.items() if name != "other anchor")
     database = decided.database("graph")
     with database.transaction():
         database.execute("UPDATE handle SET person_id = NULL")

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import cast
 from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from identity.erasure import Eraser
+from identity.partition import hold_ids
 from identity.resolver import Resolver
 from identity.rules import load_rules
+from stores.codec import Codec
 from stores.database import Stores
-from stores.graph import Graph
+from stores.graph import Graph, Node
+from stores.graph.anchors import Anchor, Anchors
 from tests.identity.worlds import (
+    START,
     TIGHT_RULES,
     World,
     contact,
@@ -127,6 +134,75 @@ def test_a_split_by_other_rules_says_so(graph: Graph, resolver: Resolver) -> Non
     resolver.resolve([message(whatsapp("u"), phone(1))])
     Resolver(graph, load_rules().model_copy(update={"blocked": {"phone": ("*",)}})).follow_rules()
     assert [change.why for change in graph.changes_since(0, 10)] == ["the rules changed"]
+
+
+def test_persons_that_other_rules_change_are_changed_persons(graph: Graph, resolver: Resolver) -> None:
+    first, second = resolver.resolve([message(whatsapp("u"), phone(1)), message(email("ann"))])
+    [alone] = resolver.resolve([message(phone(2))])
+    before = graph.last_sequence()
+    blocked = load_rules().model_copy(update={"blocked": {"phone": ("*",)}})
+    Resolver(graph, blocked).follow_rules()
+    changed = {person_id for _, person_id in graph.persons_changed_since(before, 10)}
+    assert changed == {first, alone, graph.person_of(phone(1))}
+    assert second not in changed
+    assert graph.is_shared(str(alone))
+
+
+def test_a_number_that_changed_hands_and_is_blocked_later_is_one_number_again(
+    graph: Graph, stores: Stores, resolver: Resolver
+) -> None:
+    [first] = resolver.resolve([message(phone(1)), evidence(phone(1), email("ann"))])[:1]
+    resolver.decide("recycled", [phone(1)], actor="ann", since=START + timedelta(days=30))
+    [second] = resolver.resolve([message(phone(1), messenger("m"), minute=60 * 24 * 40)])
+    ids = person_ids(stores)
+    blocked = load_rules().model_copy(update={"blocked": {"phone": ("*",)}})
+    Resolver(graph, blocked).follow_rules()
+    assert graph.cuts() == []
+    assert graph.person_of(phone(1), at=START) == graph.person_of(phone(1)) not in {None, first, second}
+    assert (graph.person_of(email("ann")), graph.person_of(messenger("m"))) == (first, second)
+    Resolver(graph, load_rules()).follow_rules()
+    assert person_ids(stores) == ids
+
+
+def node(handle_id: int, person_id: str | None = None, link: str = "links") -> Node:
+    known = email(str(handle_id))
+    return Node(handle_id, "email", None, link, person_id, b"", cast("Codec", None), known=known)
+
+
+def test_an_anchor_that_came_later_never_outranks_an_earlier_one() -> None:
+    """Though its person is older: where both are together, the id is the one that it was before."""
+    nodes = {1: node(1, "b"), 2: node(2, "a")}
+    anchored = {"a": Anchors(Anchor(7, 2), (Anchor(1, 9),)), "b": Anchors(Anchor(2, 1))}
+    ids = hold_ids([frozenset({1, 2})], nodes, anchored, load_rules(), lambda: "new")
+    assert (ids.person_ids, ids.anchors, ids.minted) == (["b"], {}, set())
+
+
+def test_an_id_is_at_its_earliest_anchor_that_can_hold_it() -> None:
+    here, there = Anchor(1, 1), Anchor(7, 2)
+    clusters = [frozenset({1}), frozenset({2})]
+    for link, place in (("links", 0), ("shared", 1)):
+        nodes = {1: node(1, None, link), 2: node(2, "a")}
+        ids = hold_ids(clusters, nodes, {"a": Anchors(there, (here,))}, load_rules(), lambda: "new")
+        assert ids.person_ids.index("a") == place
+        assert ids.anchors.get("a") == (here if link == "links" else None)
+    line = {"a": Anchors(there, (here._replace(alone=True),))}
+    ids = hold_ids(clusters, {1: node(1, None, "shared"), 2: node(2, "a")}, line, load_rules(), lambda: "new")
+    assert ids.person_ids == ["a", "new"]
+
+
+def test_nothing_is_left_of_the_anchors_of_an_erased_person(stores: Stores, graph: Graph, resolver: Resolver) -> None:
+    """The id was at the phone first, which stays as a shared line of its own."""
+    database = stores.database("graph")
+    [erased] = resolver.resolve([message(phone(1))])
+    resolver.resolve([contact("7", phone(1), email("ann"))])
+    resolver.decide("shared", [phone(1)], actor="ann")
+    assert [row["person_id"] for row in database.query("SELECT person_id FROM other_anchor")] == [erased]
+    assert graph.person_of(email("ann")) == erased
+    line = graph.person_of(phone(1))
+    Eraser(stores, load_rules()).erase(str(erased), due=timedelta(days=30))
+    assert graph.person_of(email("ann")) is None
+    assert {row["id"] for row in database.query("SELECT id FROM person")} == {line} == {graph.person_of(phone(1))}
+    assert database.query("SELECT 1 FROM other_anchor") == database.query("PRAGMA foreign_key_check") == []
 
 
 def test_new_handles_and_names_move_a_person_to_the_end_of_the_changed_ones(graph: Graph, resolver: Resolver) -> None:

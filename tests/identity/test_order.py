@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,23 @@ from mappings.records import Contact
 from stores.database import Stores
 from stores.graph import Piece, Unit
 from stores.graph.memory import Memory
-from tests.identity.worlds import START, TIGHT_RULES, World, answer_of, expected, resolve_world, worlds
+from tests.identity.worlds import (
+    START,
+    TIGHT_RULES,
+    World,
+    answer_of,
+    contact,
+    email,
+    expected,
+    message,
+    phone,
+    resolve_world,
+    whatsapp,
+    worlds,
+)
+
+MANY = int(os.environ.get("ONETHREAD_WORLDS", "3000"))
+"""How many worlds the long run looks at."""
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +75,20 @@ def test_any_order_and_repetition_gives_the_persons_of_the_reference(world_store
     property_over_worlds(world_stores, 150, (Phase.generate, Phase.shrink))()
 
 
+def test_what_a_contact_says_no_more_is_taken_from_the_former_owner_of_its_number(world_stores: Stores) -> None:
+    """The phone was shared by two contacts before it changed hands; when one of them drops it, it no longer is."""
+    year = 525_600
+    owners = [message(whatsapp("w"), phone(1), minute=year), message(whatsapp("s"), phone(1))]
+    contacts = [contact("13", email("a"), phone(1)), contact("11", email("a"), phone(1))]
+    for dropped in ([], [contact("11", email("a"), minute=2)]):
+        check_world(world_stores, World([*owners, *contacts, *dropped], 4, (0,)))
+        check_world(world_stores, World([*owners, *dropped, *contacts], 1, (0,)))
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(20_000)
 def test_many_more_worlds_give_the_persons_of_the_reference(world_stores: Stores) -> None:
-    property_over_worlds(world_stores, 3000, (Phase.generate, Phase.shrink))()
+    property_over_worlds(world_stores, MANY, (Phase.generate, Phase.shrink))()
 
 
 def ties_broken_by_arrival(monkeypatch: pytest.MonkeyPatch) -> None:

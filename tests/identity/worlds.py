@@ -23,7 +23,7 @@ from stores.graph import Graph
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PORTAL = "1001"
 TABLES = (
-    "review", "decision", "cut", "observation", "person_change", "conflict", "person", "contact_merge",
+    "review", "decision", "cut", "observation", "person_change", "conflict", "other_anchor", "person", "contact_merge",
     "contact_evidence", "contact", "evidence", "handle", "setting",
 )  # fmt: skip
 TIGHT_RULES: Rules = Rules.model_validate(
@@ -244,6 +244,11 @@ class World(NamedTuple):
         return [step for step in self.steps if isinstance(step, Said) and not step.undone]
 
 
+def some_records() -> st.SearchStrategy[Record]:
+    """Records of all kinds, of few handles."""
+    return st.one_of(_messages(), _evidence(), _contacts(), _contested(), _RECYCLED, _TUG_OF_EVIDENCE, _TUG_OF_CONTACTS)
+
+
 @st.composite
 def worlds(draw: st.DrawFn, most: int = 25, *, with_decisions: bool = True) -> World:
     mixed = st.one_of(_messages(), _messages(), _evidence(), _contacts(), _contacts())
@@ -304,6 +309,24 @@ def resolve_world(stores: Stores, world: World, rules: Rules) -> Graph:
     for number in undo:
         assert resolvers[next(turns)].undo(number, actor="bob")
     return Graph(stores)
+
+
+def saved(stores: Stores) -> Callable[[], None]:
+    """What brings the graph back to what it is now."""
+    database = stores.database("graph")
+    rows = {table: [tuple(row) for row in database.query(f"SELECT * FROM {table}")] for table in (*TABLES, "counter")}
+
+    def restore() -> None:
+        generation = database.query("SELECT value FROM counter WHERE name = 'generation'")[0]["value"]
+        with database.transaction():
+            for table in (*TABLES, "counter"):
+                database.execute(f"DELETE FROM {table}")
+            for table in (*reversed(TABLES), "counter"):
+                for row in rows[table]:
+                    database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+            database.execute("UPDATE counter SET value = ? WHERE name = 'generation'", (generation + 1,))
+
+    return restore
 
 
 def person_ids(stores: Stores) -> dict[str, str]:
@@ -434,14 +457,14 @@ def expected(
             before = [last for _, last in spans[:index]]
             if before and first - max(before) >= timedelta(days=90):
                 cuts.setdefault(key, set()).add(first)
-    last_seen: dict[tuple[frozenset[str], str, int], datetime] = {}
+    last_seen: dict[tuple[frozenset[str], str, int, bool], datetime] = {}
     for fact in facts:
         if not fact.of_contact:
-            of = (fact.pair, fact.method, fact.rank)
+            of = (fact.pair, fact.method, fact.rank, fact.alone)
             last_seen[of] = max(last_seen.get(of, fact.moment), fact.moment)
 
     def at_the_time(fact: Fact) -> Fact:
-        last = last_seen.get((fact.pair, fact.method, fact.rank), fact.moment)
+        last = last_seen.get((fact.pair, fact.method, fact.rank, fact.alone), fact.moment)
         pair = set()
         for key in fact.pair:
             since = min((time for time in cuts.get(key, ()) if last < time), default=None)

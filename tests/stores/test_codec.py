@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import io
 import json
 from pathlib import Path
@@ -27,6 +28,19 @@ def test_the_same_text_encrypts_differently_and_fingerprints_alike(stores: Store
     assert stores.codec.encrypt(b"x") != stores.codec.encrypt(b"x")
     assert stores.codec.fingerprint("x") == stores.codec.fingerprint(b"x")
     assert stores.codec.fingerprint("x") != stores.codec.fingerprint("y")
+
+
+def test_many_values_are_encrypted_as_each_of_them_alone(stores: Stores) -> None:
+    stored = stores.codec.encrypt_each([b"x", b"x", b"y"])
+    assert [stores.codec.decrypt(one) for one in stored] == [b"x", b"x", b"y"]
+    assert len({one[:13] for one in stored}) == 3  # no nonce twice
+    assert stores.codec.encrypt_each([]) == []
+
+
+def test_a_fingerprint_is_an_hmac_of_the_key_file(stores: Stores) -> None:
+    keys = json.loads((stores.folder / "key.json").read_text())
+    digest = hmac.digest(bytes.fromhex(keys["fingerprint_key"]), b"x", "sha256")
+    assert stores.codec.fingerprint("x") == digest.hex()[:32]
 
 
 def test_a_key_file_is_made_for_its_owner_alone(stores: Stores) -> None:
