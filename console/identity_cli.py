@@ -95,7 +95,8 @@ def show(rules_file: str | None, person_or_handle: str) -> None:
     ids = set(graph.nodes_of([person_id]))
     for pair, reason in sorted(graph.refused_about(ids).items()):
         ends = graph.nodes(pair)
-        click.echo(f"open conflict: {_named(ends[pair[0]].handle)} and {_named(ends[pair[1]].handle)}: {reason}")
+        between = " and ".join(sorted(_named(ends[one].handle) for one in pair))
+        click.echo(f"open conflict: {between}: {reason}")
     for decision in graph.decisions_about(ids):
         click.echo(_told(decision))
 

@@ -294,9 +294,12 @@ class Resolver:
         for edge in unit.edges(renamed_ids):  # whoever counts them must count again
             touched.handle_ids |= {edge.a, edge.b}
             touched.withdrawn |= {edge.a, edge.b}
-        # That a handle was seen again later tells nothing new, unless it changed hands.
+        # That a handle was seen again later tells nothing new, unless it changed hands: then a former owner loses it.
         if unit.has_cuts:
-            touched.handle_ids |= unit.with_cuts(unit.seen_again())
+            again = unit.seen_again()
+            owners = unit.with_cuts(again)
+            touched.handle_ids |= owners
+            touched.withdrawn |= owners - again
         for place, record in enumerate(records):
             if type(record) is Contact:
                 heads[place] = self._save_contact(unit, record, touched)

@@ -21,6 +21,7 @@ from stores.graph.memory import Memory
 from tests.identity.worlds import (
     START,
     TIGHT_RULES,
+    Said,
     World,
     answer_of,
     contact,
@@ -83,6 +84,13 @@ def test_what_a_contact_says_no_more_is_taken_from_the_former_owner_of_its_numbe
     for dropped in ([], [contact("11", email("a"), minute=2)]):
         check_world(world_stores, World([*owners, *contacts, *dropped], 4, (0,)))
         check_world(world_stores, World([*owners, *dropped, *contacts], 1, (0,)))
+
+
+def test_what_is_seen_again_later_is_taken_from_the_former_owner_of_a_number(world_stores: Stores) -> None:
+    """Two WhatsApp ids on a number make it shared; one of them turns out to be the next owner's."""
+    seen = [message(whatsapp("s"), phone(0)), message(whatsapp("t"), phone(0))]
+    cut = Said("recycled", (phone(0),), START + timedelta(minutes=1))
+    check_world(world_stores, World([*seen, cut, message(whatsapp("s"), phone(0), minute=1)], 1, (0,)))
 
 
 @pytest.mark.slow
