@@ -144,6 +144,7 @@ def test_a_kill_after_the_outcome_is_on_disk_is_made_up_for_in_the_archive(world
     assert "accepted" in world.receipts(token)
 
 
+@pytest.mark.slow
 def test_kill_after_kill_with_several_replies_shows_each_once(world: World) -> None:
     tokens = [world.queue(text=f"reply {number}") for number in range(6)]
     moments = [*NEVER_SENT.values(), *IN_DOUBT_SENT.values(), *ACCEPTED.values()]

@@ -140,6 +140,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bare]:
         yield Bare(shop, lea, runs, held, writes)
 
 
+@pytest.mark.slow
 def test_a_pipe_without_an_archive_puts_the_messages_on_a_contact(bare: Bare) -> None:
     assert [one.code for one in bare.runs] == [0, 0, 0], bare.runs[0].log
     assert bare.shop.contacts_with("Is it in stock?") == [bare.lea]
@@ -147,17 +148,20 @@ def test_a_pipe_without_an_archive_puts_the_messages_on_a_contact(bare: Bare) ->
     assert bare.shop.parked() == []
 
 
+@pytest.mark.slow
 def test_a_pipe_without_an_archive_shows_edits_and_forgets_what_was_taken_back(bare: Bare) -> None:
     timeline = "\n".join(bare.shop.timeline(bare.lea))
     assert "I meant the blue vase" in timeline
     assert "My card number is secret" not in timeline
 
 
+@pytest.mark.slow
 def test_a_pipe_without_an_archive_writes_nothing_the_second_time(bare: Bare) -> None:
     assert bare.writes[1] == bare.writes[0]
     assert bare.held[1] == bare.held[0]
 
 
+@pytest.mark.slow
 def test_a_pipe_that_lost_its_state_reads_everything_again_and_writes_nothing(bare: Bare) -> None:
     assert "emitted {'messages': 3" in bare.runs[2].log
     assert bare.writes[2] == bare.writes[0]
