@@ -38,8 +38,9 @@ from stores.graph.nodes import (
     time_number,
     time_text,
 )
+from stores.graph.rows import rows_of
 from stores.graph.tombstones import Tombstones
-from stores.graph.unit import Unit, rows_of
+from stores.graph.unit import Unit
 
 __all__ = [
     "FORMER", "AnyHandle", "Conflict", "Decision", "Edge", "EvidenceKey", "Graph", "Ident", "NewChange", "Node",

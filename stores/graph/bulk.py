@@ -31,7 +31,7 @@ from stores.codec import Codec
 from stores.database import Database, Stores, folder_of
 from stores.graph.anchors import Anchor, follow_cuts, move_anchors, numbered
 from stores.graph.nodes import Node, chunks, time_text
-from stores.graph.unit import rows_of
+from stores.graph.rows import rows_of
 
 _FEW = 20_000
 _BATCH_ROWS = 65_536

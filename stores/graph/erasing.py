@@ -12,8 +12,9 @@ from mappings.records import Handle
 from stores.codec import Codec
 from stores.database import Database, Row
 from stores.graph.nodes import FORMER, Node, Touched, chunks, moment_of, time_number, time_text
+from stores.graph.rows import rows_of
 from stores.graph.tombstones import EVER, Tombstone, person_key
-from stores.graph.unit import Unit, rows_of
+from stores.graph.unit import Unit
 
 ACTOR = "erasure"
 """Who keeps it noted that a handle changed hands, when the evidence of one of its owners is erased."""

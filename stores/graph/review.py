@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from stores.database import Stores
 from stores.graph import Graph, Told
 from stores.graph.nodes import Node, ordered, time_text
-from stores.graph.unit import rows_of
+from stores.graph.rows import rows_of
 
 _PAGE = 1_000
 _NEWEST = {
