@@ -218,7 +218,7 @@ def test_other_rules_do_what_the_stream_does_with_them(world_stores: Stores) -> 
     over_worlds(check_other_rules(world_stores), 8, rules=st.sampled_from(OTHER_RULES))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(3000)
 def test_many_more_worlds(world_stores: Stores) -> None:
     over_worlds(check_nothing_changes(world_stores), 400)

@@ -34,7 +34,7 @@ from tests.identity.worlds import (
     worlds,
 )
 
-MANY = int(os.environ.get("ONETHREAD_WORLDS", "3000"))
+MANY = int(os.environ.get("ONETHREAD_WORLDS", "1000"))
 """How many worlds the long run looks at."""
 
 
