@@ -200,22 +200,26 @@ class OneThreadTap(Tap, Generic[SettingsModel]):
         Parked(self.stores).park(self.name, stream, key, error, payload, raw_ref)
 
     def replay(
-        self, account: tuple[str, str], map_again: Callable[[ParkedItem], Iterable[Record]]
+        self, account: tuple[str, str] | str, map_again: Callable[[ParkedItem], Iterable[Record]]
     ) -> Iterator[Record | Checkpoint]:
         """Map again what was parked and asked for (``onethread parked replay``).
 
         A row is marked as replayed by the next run, when the bookmark shows that the target has taken its records.
 
         Args:
-            account: name and value of the payload's field by which this tap knows what it parked itself.
+            account: by what this tap knows what it parked itself: name and value of a field of the payload, or how its
+                references to raw records begin; of these only the selected streams are mapped.
             map_again: the records of one row; it parks what cannot be mapped again.
         """
         parked = Parked(self.stores)
         done = int(self.cursor.get("replayed", 0))
         confirmed: list[int] = []
-        field_name, value = account
         for row in parked.to_replay(self.name):
-            if row.payload.get(field_name) != value:
+            if isinstance(account, str):
+                ours = row.stream in self.selected_streams and (row.raw_ref or "").startswith(account)
+            else:
+                ours = row.payload.get(account[0]) == account[1]
+            if not ours:
                 continue
             sequence = row.replay_sequence or 0
             if sequence <= done:

@@ -21,6 +21,7 @@ from mappings.errors import (
 )
 from mappings.from_hubspot import (
     CONTACT_FIELDS,
+    CRM,
     contact_from_hubspot,
     moment_from_hubspot,
     raw_ref,
@@ -31,7 +32,7 @@ from mappings.hubspot_paths import Paths
 from mappings.records import Contact, Record, Reply
 from mappings.settings import PluginSettings
 from mappings.to_hubspot import REPLY_STATUS, datetime_text, property_definitions
-from stores.parked import Parked
+from stores.parked import ParkedItem
 from taps.base import Check, Checkpoint, OneThreadTap
 from taps.hubspot_api import HubSpotAccount, HubSpotReader, login_of, results_of
 from taps.hubspot_inbox import InboxReplies
@@ -100,13 +101,13 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
         """What agents wrote in its inbox."""
 
         def park(key: str, error: PayloadError, payload: dict[str, Any]) -> None:
-            self.park(Reply.stream, key, error, payload, f"crm:hubspot/{self.settings.portal_id}/inbox")
+            self.park(Reply.stream, key, error, payload, f"crm:{CRM}/{self.settings.portal_id}/inbox")
 
         return InboxReplies(self.settings, self.stores, self.reader, park)
 
     def read(self) -> Iterator[Record | Checkpoint]:
         """Contacts first (replies need their persons), then replies."""
-        yield from self._replay()
+        yield from self.replay(f"crm:{CRM}/{self.settings.portal_id}/", self._parked)
         if Contact.stream in self.selected_streams:
             yield from self._read_contacts()
         if Reply.stream in self.selected_streams and not self.stop_requested:
@@ -215,32 +216,14 @@ class TapHubSpot(OneThreadTap[HubSpotSettings]):
             self._park(Contact.stream, payload, error)
             return None
 
-    def _replay(self) -> Iterator[Record | Checkpoint]:
-        """Read again what was parked and asked for.
-
-        A row is marked as replayed by the next run, when the bookmark shows that the target has taken its records.
-        """
-        parked = Parked(self.stores)
-        done = int(self.cursor.get("replayed") or 0)
-        not_before = datetime.now(UTC) - timedelta(days=self.settings.reply_max_age_days)
-        confirmed: list[int] = []
-        for row in list(parked.to_replay(self.name)):
-            if row.stream not in self.selected_streams or not isinstance(row.payload, dict):
-                continue
-            sequence = row.replay_sequence or 0
-            if sequence <= done:
-                confirmed.append(row.parked_id)
-                continue
-            if "received_at" in row.payload:
-                moment = datetime.fromisoformat(row.payload["received_at"])
-                if (reply := self.inbox.reply(row.payload, moment)) is not None:
-                    yield reply
-            elif row.stream == Reply.stream:
-                yield from self._replies(row.payload, not_before)
-            elif (contact := self._contact(row.payload)) is not None:
-                yield contact
-            yield Checkpoint({"replayed": sequence})
-        parked.mark_replayed(confirmed)
+    def _parked(self, row: ParkedItem) -> Iterator[Record]:
+        """What was put aside, mapped again."""
+        if "received_at" in row.payload:
+            yield from self.inbox.parked(row.payload)
+        elif row.stream == Reply.stream:
+            yield from self._replies(row.payload, datetime.now(UTC) - timedelta(days=self.settings.reply_max_age_days))
+        elif (contact := self._contact(row.payload)) is not None:
+            yield contact
 
     # Replies
 

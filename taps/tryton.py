@@ -32,8 +32,15 @@ from mappings.from_tryton import (
 )
 from mappings.records import Contact, Record, Reply
 from mappings.settings import PluginSettings
-from mappings.to_tryton import REPLY_MARKER, TEMPLATE_MARKER, call_for_tryton, datetime_for_tryton, resource_of
-from stores.parked import Parked
+from mappings.to_tryton import (
+    CRM,
+    REPLY_MARKER,
+    TEMPLATE_MARKER,
+    call_for_tryton,
+    datetime_for_tryton,
+    resource_of,
+)
+from stores.parked import ParkedItem
 from taps.base import Check, Checkpoint, HttpSession, OneThreadTap
 
 Row = dict[str, Any]
@@ -165,7 +172,7 @@ class TapTryton(OneThreadTap[TrytonSettings]):
 
     def read(self) -> Iterator[Record | Checkpoint]:
         """Parties first (replies need their persons), then replies."""
-        yield from self._replay()
+        yield from self.replay(f"crm:{CRM}/{self.settings.account_name}/", self._parked)
         if Contact.stream in self.selected_streams:
             yield from self._read_contacts()
         if Reply.stream in self.selected_streams and not self.stop_requested:
@@ -338,28 +345,16 @@ class TapTryton(OneThreadTap[TrytonSettings]):
 
     # Both
 
-    def _replay(self) -> Iterator[Record | Checkpoint]:
-        """Read again what was parked and asked for; see `taps.base.OneThreadTap.replay`."""
-        parked = Parked(self.stores)
-        done = int(self.cursor.get("replayed") or 0)
-        confirmed: list[int] = []
-        for row in list(parked.to_replay(self.name)):
-            if row.stream not in self.selected_streams or not isinstance(row.payload, dict):
-                continue
-            sequence = row.replay_sequence or 0
-            if sequence <= done:
-                confirmed.append(row.parked_id)
-                continue
-            if row.stream == Reply.stream:
-                note = row.payload["note"]
-                on = party_of_note(note)
-                found: Record | None = self._reply(note, self._contacts_by_id({int(on)} if on else set()))
-            else:
-                found = self._contact(row.payload)
-            if found is not None:
-                yield found
-            yield Checkpoint({"replayed": sequence})
-        parked.mark_replayed(confirmed)
+    def _parked(self, row: ParkedItem) -> Iterator[Record]:
+        """What was put aside, read again."""
+        if row.stream == Reply.stream:
+            note = row.payload["note"]
+            on = party_of_note(note)
+            found: Record | None = self._reply(note, self._contacts_by_id({int(on)} if on else set()))
+        else:
+            found = self._contact(row.payload)
+        if found is not None:
+            yield found
 
     def _park(self, stream: str, what: str, row: Row, payload: Mapping[str, Any], error: PayloadError) -> None:
         record_id = str(row.get("id"))

@@ -237,6 +237,19 @@ def test_what_has_just_been_written_is_left_to_its_webhook(
     assert [one["text"] for one in records_of(run_tap(make_tap(installation="x")))] == ["came"]
 
 
+def test_what_became_of_an_answer_of_just_now_is_told_at_once_as_no_webhook_says_it(
+    make_tap: Make, app: ChatwootApp, source: WebhookSource, run_tap: RunTap
+) -> None:
+    chat = app.visitor()
+    app.clock.advance(600)
+    source.deliver(webhook_of(app, app.agent(chat, "just answered")))
+    first = run_tap(make_tap(installation="x"))
+    assert [one["text"] for one in records_of(first)] == ["just answered"]
+    assert [one["status"] for one in records_of(first, "receipts")] == ["sent"]
+    second = run_tap(make_tap(state_of(first), installation="x"))
+    assert records_of(second, "receipts") == []
+
+
 def test_other_platforms_inboxes_are_not_read(make_tap: Make, app: ChatwootApp, run_tap: RunTap) -> None:
     app.text(app.visitor(channel="Channel::Whatsapp"), "by WhatsApp")
     assert records_of(run_tap(make_tap())) == []

@@ -224,11 +224,19 @@ class TestContacts:
         account.contacts()
         payload = {"id": "77", "properties": {"lastmodifieddate": "2026-11-02T12:00:00Z"}}
         parked = Parked(account.stores)
-        parked.park("tap-hubspot", "contacts", "77", ValueError("x"), payload)
+        parked.park("tap-hubspot", "contacts", "77", ValueError("x"), payload, f"crm:hubspot/{PORTAL}/contacts/77")
         parked.ask_replay([parked.list()[0].parked_id])
         assert ids(account.contacts()) == ["77"]
         assert account.contacts() == []
         assert parked.count("replayed") == 1
+
+    def test_a_parked_contact_of_another_account_is_left_to_the_tap_of_that_account(self, account: Account) -> None:
+        payload = {"id": "77", "properties": {"lastmodifieddate": "2026-11-02T12:00:00Z"}}
+        parked = Parked(account.stores)
+        parked.park("tap-hubspot", "contacts", "77", ValueError("x"), payload, "crm:hubspot/99/contacts/77")
+        parked.ask_replay([parked.list()[0].parked_id])
+        assert account.contacts() == []
+        assert parked.count("replay") == 1
 
 
 class TestReplies:
