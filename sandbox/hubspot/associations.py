@@ -12,6 +12,7 @@ from sandbox.hubspot.batches import Inputs, Outcome
 from sandbox.hubspot.crm import Crm, association_type_id
 from sandbox.hubspot.objects import ACTIVITY_TYPE_IDS, ObjectType
 from sandbox.hubspot.refusals import Refusal, invalid
+from sandbox.hubspot.wire import paging
 
 CREATE_LIMIT = 2000
 READ_LIMIT = 1000
@@ -106,11 +107,6 @@ def _page(ids: list[str], type_id: int, after: str, limit: int) -> dict[str, Any
     if end < len(ids):
         page["paging"] = paging(str(end))
     return page
-
-
-def paging(after: str) -> dict[str, Any]:
-    """Where the next page starts."""
-    return {"next": {"after": after, "link": f"?after={after}"}}
 
 
 def _id(reference: object) -> str:

@@ -11,14 +11,18 @@ import hashlib
 import hmac
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sandbox.base import Clock
+from werkzeug.wrappers import Request, Response
+
+from sandbox.base import Clock, json_response
 from sandbox.deliverer import Deliverer, Delivery, Event
 from sandbox.hubspot.files import Files
 from sandbox.hubspot.objects import iso
 from sandbox.hubspot.refusals import Refusal, invalid, not_found
+from sandbox.hubspot.wire import Table, body_of, listed
 
 IDENTIFIER_TYPES = ("CHANNEL_SPECIFIC_OPAQUE_ID", "HS_EMAIL_ADDRESS", "HS_PHONE_NUMBER", "HS_SHORT_CODE")
 STATUSES = ("SENT", "FAILED", "READ")
@@ -50,10 +54,20 @@ class Channels:
         portal_id: the account's id.
         text_limit: longer texts are cut (how HubSpot cuts is not documented).
         files: of the account.
+        has_contact: whether an id is a contact's that is there.
         tells_own: whether our own OUTGOING messages are posted to us as well; the pages do not say.
     """
 
-    def __init__(self, clock: Clock, files: Files, *, portal_id: str, text_limit: int, tells_own: bool) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        files: Files,
+        has_contact: Callable[[str], bool],
+        *,
+        portal_id: str,
+        text_limit: int,
+        tells_own: bool,
+    ) -> None:
         self.channels: dict[str, dict[str, Any]] = {}
         self.accounts: dict[str, dict[str, Any]] = {}
         self.messages: dict[str, dict[str, Any]] = {}
@@ -62,6 +76,7 @@ class Channels:
         self.signs = True
         self._clock = clock
         self._files = files
+        self._has_contact = has_contact
         self._portal_id = portal_id
         self._text_limit = text_limit
         self._tells_own = tells_own
@@ -115,7 +130,7 @@ class Channels:
 
     # -- messages
 
-    def publish(self, channel_id: str, wanted: dict[str, Any], live_contact: Any) -> dict[str, Any]:
+    def publish(self, channel_id: str, wanted: dict[str, Any]) -> dict[str, Any]:
         """A message of ours; the same idempotency id again answers with the same message."""
         self.channel(channel_id)
         for name, kind in (
@@ -137,7 +152,7 @@ class Channels:
         if key and (known := self._by_idempotency.get((channel_id, key))):
             return self.messages[known]
         contact_id = wanted.get("associateWithContactId")
-        if contact_id is not None and live_contact(str(contact_id)) is None:
+        if contact_id is not None and not self._has_contact(str(contact_id)):
             raise Refusal(404, "OBJECT_NOT_FOUND", f"Contact {contact_id} does not exist")
         thread = self._thread(channel_id, account["id"], wanted)
         thread.contact_id = str(contact_id) if contact_id is not None else thread.contact_id
@@ -199,6 +214,61 @@ class Channels:
         """Begin to post agents' answers, each to the address of its channel, signed with the app's secret."""
         self._secret = secret
         self.deliverer.start("", secret)
+
+    # -- the endpoints
+
+    def table(self) -> Table:
+        """The routes."""
+        channels = "/conversations/v3/custom-channels"
+        return [
+            ("POST", "/conversations/custom-channels/v3", self._answer_register_channel),
+            ("GET", channels, self._answer_list_channels),
+            ("GET", f"{channels}/<channel_id>", self._answer_get_channel),
+            ("PATCH", f"{channels}/<channel_id>", self._answer_change_channel),
+            ("GET", f"{channels}/<channel_id>/channel-accounts", self._answer_list_channel_accounts),
+            ("POST", f"{channels}/<channel_id>/channel-accounts", self._answer_add_channel_account),
+            ("POST", f"{channels}/<channel_id>/messages", self._answer_publish),
+            ("GET", f"{channels}/<channel_id>/messages/<message_id>", self._answer_get_message),
+            ("PATCH", f"{channels}/<channel_id>/messages/<message_id>", self._answer_set_message_status),
+            ("DELETE", "/conversations/v3/conversations/threads/<thread_id>", self._answer_archive_thread),
+        ]
+
+    def _answer_register_channel(self, request: Request) -> Response:
+        if request.path.endswith("/v3") and not (request.args.get("hapikey") and request.args.get("appId")):
+            raise invalid("hapikey and appId are required")
+        return json_response(self.register(body_of(request)), 201)
+
+    def _answer_list_channels(self, request: Request) -> Response:
+        return listed(request, self.channels.values())
+
+    def _answer_get_channel(self, request: Request, channel_id: str) -> Response:
+        del request
+        return json_response(self.channel(channel_id))
+
+    def _answer_change_channel(self, request: Request, channel_id: str) -> Response:
+        return json_response(self.change(channel_id, body_of(request)))
+
+    def _answer_list_channel_accounts(self, request: Request, channel_id: str) -> Response:
+        self.channel(channel_id)
+        return listed(request, [one for one in self.accounts.values() if one["channelId"] == channel_id])
+
+    def _answer_add_channel_account(self, request: Request, channel_id: str) -> Response:
+        return json_response(self.add_account(channel_id, body_of(request)), 201)
+
+    def _answer_publish(self, request: Request, channel_id: str) -> Response:
+        return json_response(self.publish(channel_id, body_of(request)), 201)
+
+    def _answer_get_message(self, request: Request, channel_id: str, message_id: str) -> Response:
+        del request
+        return json_response(self.message(channel_id, message_id))
+
+    def _answer_set_message_status(self, request: Request, channel_id: str, message_id: str) -> Response:
+        return json_response(self.set_status(channel_id, message_id, body_of(request)))
+
+    def _answer_archive_thread(self, request: Request, thread_id: str) -> Response:
+        del request
+        self.archive_thread(thread_id)
+        return Response(status=204)
 
     # -- how it is kept and told
 

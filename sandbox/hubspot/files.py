@@ -18,6 +18,7 @@ from werkzeug.wrappers import Request, Response
 from sandbox.base import json_response
 from sandbox.hubspot.objects import iso
 from sandbox.hubspot.refusals import Refusal, invalid, not_found
+from sandbox.hubspot.wire import Table
 
 ACCESS = ("PRIVATE", "PUBLIC_INDEXABLE", "PUBLIC_NOT_INDEXABLE")
 _STRATEGIES = ("NONE", "REJECT", "RETURN_EXISTING")
@@ -113,36 +114,44 @@ class Files:
 
     # -- the endpoints
 
-    def answer_upload(self, request: Request) -> Response:
-        """``POST files``."""
+    def table(self) -> Table:
+        """The routes."""
+        files = "/files/v3/files"
+        return [
+            ("POST", files, self._answer_upload),
+            ("GET", f"{files}/search", self._answer_list),
+            ("GET", f"{files}/<file_id>", self._answer_get),
+            ("DELETE", f"{files}/<file_id>/gdpr-delete", self._answer_delete),
+            ("GET", f"{files}/<file_id>/signed-url", self._answer_link),
+            ("GET", "/_sandbox/files/<file_id>", self._answer_bytes),
+        ]
+
+    def _answer_upload(self, request: Request) -> Response:
         with request:  # closes the temporary files of its parts
             return json_response(self.upload(request).as_json(), 201)
 
-    def answer_list(self, request: Request) -> Response:
-        """``GET files/search``: the first of them, without its filters."""
+    def _answer_list(self, request: Request) -> Response:
+        """The first of them, without the filters."""
         limit = request.args.get("limit", "100")
         rows = [one.as_json() for one in self.stored.values()]
         return json_response({"results": rows[: int(limit) if limit.isdigit() else 100]})
 
-    def answer_get(self, request: Request, file_id: str) -> Response:
-        """``GET files/{id}``."""
+    def _answer_get(self, request: Request, file_id: str) -> Response:
         del request
         return json_response(self.get(file_id).as_json())
 
-    def answer_delete(self, request: Request, file_id: str) -> Response:
-        """``DELETE files/{id}/gdpr-delete``."""
+    def _answer_delete(self, request: Request, file_id: str) -> Response:
         del request
         self.delete(file_id)
         return Response(status=204)
 
-    def answer_link(self, request: Request, file_id: str) -> Response:
-        """``GET files/{id}/signed-url``."""
+    def _answer_link(self, request: Request, file_id: str) -> Response:
         file = self.get(file_id)
         url = f"{request.host_url.rstrip('/')}/_sandbox/files/{file_id}?signature=x"
         told = {"url": url, "name": file.name, "size": len(file.content), "type": file.mime_type}
         return json_response({**told, "extension": file.name.rpartition(".")[2], "expiresAt": iso(self._now())})
 
-    def answer_bytes(self, request: Request, file_id: str) -> Response:
+    def _answer_bytes(self, request: Request, file_id: str) -> Response:
         """What an address of a file opens; a private one must be signed."""
         file = self.get(file_id)
         if file.access == "PRIVATE" and request.args.get("signature") != "x":

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import requests
@@ -16,20 +16,11 @@ from sandbox.base import SandboxServer
 from sandbox.hubspot import HubSpotApp
 from sandbox.hubspot.channels import MAX_TRIES
 from tests.judges.environment import ask_judge
+from tests.sandbox.hubspot_world import TOKEN, covers
 
-COVERED: set[str] = set()
-TOKEN = {"Authorization": "Bearer sandbox-token"}
 CUSTOMER = {"deliveryIdentifier": {"type": "HS_PHONE_NUMBER", "value": "+12025550101"}, "name": "Ana"}
 US = {"deliveryIdentifier": {"type": "CHANNEL_SPECIFIC_OPAQUE_ID", "value": "1"}, "name": "Shop"}
 CHANNELS = "conversations.custom_channels"
-
-Test = TypeVar("Test", bound=Callable[..., None])
-
-
-def covers(*names: str) -> Callable[[Test], Test]:
-    """Say which rules a test would notice if they were not enforced."""
-    COVERED.update(names)
-    return lambda test: test
 
 
 class Account:

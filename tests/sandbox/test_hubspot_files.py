@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import requests
@@ -15,19 +15,10 @@ from hubspot import HubSpot
 from sandbox.base import SandboxServer
 from sandbox.hubspot import HubSpotApp
 from sandbox.hubspot.oauth import OAuthApp
+from tests.sandbox.hubspot_world import TOKEN, covers
 
-COVERED: set[str] = set()
-TOKEN = {"Authorization": "Bearer sandbox-token"}
 PICTURE = b"\x89PNG not much of a picture"
 PRIVATE = {"access": "PRIVATE"}
-
-Test = TypeVar("Test", bound=Callable[..., None])
-
-
-def covers(*names: str) -> Callable[[Test], Test]:
-    """Say which rules a test would notice if they were not enforced."""
-    COVERED.update(names)
-    return lambda test: test
 
 
 class Account:
