@@ -65,7 +65,7 @@ class LineWriter(GenericSingerWriter[bytes, Message]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._waiting = bytearray()
+        self._waiting: list[bytes] = []
 
     def serialize_message(self, message: Message) -> bytes:
         """The message as one line."""
@@ -73,17 +73,23 @@ class LineWriter(GenericSingerWriter[bytes, Message]):
 
     def write_message(self, message: Message) -> None:
         """Take one message."""
-        self._waiting += self.format_message(message)
+        self._waiting.append(self.format_message(message))
 
     def flush(self) -> None:
         """Write everything taken so far to standard output."""
-        if not self._waiting:
+        lines, self._waiting = self._waiting, []
+        self.write_lines(lines)
+
+    @staticmethod
+    def write_lines(lines: Iterable[bytes]) -> None:
+        """Write whole lines to standard output, at once."""
+        text = b"".join(lines)
+        if not text:
             return
-        lines, self._waiting = self._waiting, bytearray()
         if hasattr(sys.stdout, "buffer"):
-            sys.stdout.buffer.write(lines)
+            sys.stdout.buffer.write(text)
         else:
-            sys.stdout.write(lines.decode())
+            sys.stdout.write(text.decode())
         sys.stdout.flush()
 
 
@@ -96,6 +102,7 @@ class LineReader(GenericSingerReader[str]):
         super().__init__()
         self.line = ""
         self.on_bad_line: Callable[[str, PayloadError], None] | None = None
+        # Called for every message: it takes `undisturbed` itself, where it must not be stopped.
         self.on_message: Callable[[MessageLine], None] | None = None
         self._busy = False
         self._exit_code: int | None = None
@@ -105,13 +112,17 @@ class LineReader(GenericSingerReader[str]):
     ) -> Counter[str]:
         """Give each message to the callback of its type; how many there were of each type."""
         source = file_input or sys.stdin
-        lines: Iterable[str | bytes] = source.buffer if isinstance(source, io.TextIOWrapper) else source
+        lines: Iterable[str | bytes] = source
+        if isinstance(source, io.TextIOWrapper):
+            lines = source.buffer
+            if source is sys.__stdin__:  # as much at once as a pipe holds: Python itself asks again every few lines
+                lines = io.BufferedReader(io.FileIO(source.fileno(), closefd=False), 64 * 1024)
         counts: Counter[str] = Counter()
+        on_message = self.on_message
         for raw in lines:
             if isinstance(raw, bytes):
-                if self.on_message is not None and (message_line := read_message_line(raw)) is not None:
-                    with self.undisturbed():
-                        self.on_message(message_line)
+                if on_message is not None and (message_line := read_message_line(raw)) is not None:
+                    on_message(message_line)
                     counts["RECORD"] += 1
                     continue
                 line = raw.decode("utf-8", "surrogateescape")
@@ -165,12 +176,19 @@ class LineReader(GenericSingerReader[str]):
 
 @dataclass(slots=True)
 class _Waiting:
-    """A line that waits for its batch: to pass as it came (`text`), or to be stamped with the person of `record`."""
+    """What waits for its batch: to pass as it came (`text`), or to be stamped with the person of `record`."""
 
     text: bytes | None
     message: dict[str, Any] | None = None
-    record: Record | MessageLine | None = None
+    record: Record | None = None
     parked_id: int | None = None
+
+    def stamped(self, person_id: str | None) -> bytes:
+        """The line to write, with that person where there is a place for one."""
+        if self.message is None:
+            return self.text or b""
+        self.message["record"]["person_id"] = person_id
+        return _encode(self.message)
 
 
 class MapIdentity(InlineMapper):
@@ -207,7 +225,8 @@ class MapIdentity(InlineMapper):
         self._resolver = Resolver(Graph(stores), rules)
         if self._resolver.follow_rules():
             self.logger.info("the identity rules are new to this graph; all persons were decided anew")
-        self._waiting: list[_Waiting] = []
+        self._batch_rows = self._settings.batch_rows
+        self._waiting: list[_Waiting | MessageLine] = []
         self._replays: defaultdict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         self._replayed: list[int] = []
         self._parked_count: Counter[str] = Counter()
@@ -239,8 +258,7 @@ class MapIdentity(InlineMapper):
     def map_state_message(self, message_dict: dict[str, Any]) -> Iterable[Message]:
         """All records that wait, then the state."""
         text = self._text(message_dict)
-        yield from self._settle()
-        yield Line(text)
+        return [*map(Line, self._settle()), Line(text)]
 
     def map_activate_version_message(self, message_dict: dict[str, Any]) -> Iterable[Message]:
         """The message as it came, in its place."""
@@ -255,7 +273,7 @@ class MapIdentity(InlineMapper):
     def process_endofpipe(self) -> None:
         """Decide and write what still waits."""
         with self.message_reader.undisturbed():
-            self._write_messages(self._settle())
+            self.message_writer.write_lines(self._settle())
             # Only now: a target that died would have broken the pipe before.
             if self._replayed:
                 self._parked.mark_replayed(self._replayed)
@@ -306,32 +324,31 @@ class MapIdentity(InlineMapper):
         )
 
     def _take_line(self, line: MessageLine) -> None:
-        self._waiting.append(_Waiting(None, None, line))
-        if len(self._waiting) >= self._settings.batch_rows:
-            self._write_messages(self._settle())
+        self._waiting.append(line)
+        if len(self._waiting) >= self._batch_rows:
+            with self.message_reader.undisturbed():
+                self.message_writer.write_lines(self._settle())
 
     def _settle_when_full(self) -> Iterable[Message]:
-        return self._settle() if len(self._waiting) >= self._settings.batch_rows else ()
+        return map(Line, self._settle()) if len(self._waiting) >= self._batch_rows else ()
 
-    def _settle(self) -> Iterator[Message]:
-        """Decide everything that waits in one transaction, then give it out in its order."""
+    def _settle(self) -> list[bytes]:
+        """Decide everything that waits in one transaction; its lines, in their order."""
         waiting, self._waiting = self._waiting, []
-        records = [item.record for item in waiting if item.record is not None]
+        known = [item if isinstance(item, MessageLine) else item.record for item in waiting]
+        records = [record for record in known if record is not None]
         persons = enumerate(self._resolver.resolve(records) if records else ())
-        for item in waiting:
-            place, person_id = next(persons) if item.record is not None else (-1, None)
-            if place in self._resolver.erased and item.record is not None:
+        erased = self._resolver.erased
+        lines: list[bytes] = []
+        for item, record in zip(waiting, known, strict=True):
+            place, person_id = next(persons) if record is not None else (-1, None)
+            if place in erased:
                 # Older than the erasure of whom it is about: it goes no further, and its raw bytes are to go.
-                ask_removal(self._stores, filter(None, [getattr(item.record, "raw_ref", None)]))
-            elif item.text is not None:
-                yield Line(item.text)
-            elif isinstance(item.record, MessageLine):
-                yield Line(item.record.stamped(person_id))
-            elif item.message is not None:
-                item.message["record"]["person_id"] = person_id
-                yield Line(_encode(item.message))
-            if item.parked_id is not None:
-                self._replayed.append(item.parked_id)
+                ask_removal(self._stores, filter(None, [getattr(record, "raw_ref", None)]))
+            else:
+                lines.append(item.stamped(person_id))
+        self._replayed += [one.parked_id for one in waiting if isinstance(one, _Waiting) and one.parked_id is not None]
+        return lines
 
     def _park(self, stream: str, fields: dict[str, Any], error: PayloadError) -> None:
         key = json.dumps(fields, sort_keys=True)
@@ -359,7 +376,7 @@ def tame_the_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(500_000, 20, 100)
 
 
 def _record_from(stream: str, fields: dict[str, Any]) -> Record:

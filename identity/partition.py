@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from identity.rules import Rules
 from stores.graph import Edge, NewChange, Node
-from stores.graph.anchors import NEW, Anchor, Anchors
+from stores.graph.anchors import NEW, START, Anchor, Anchors
 
 SAME_ID_METHODS = frozenset({"crm_merge", "user_id_changed"})
 """Evidence that two ids of one kind are one id under two names: they count as one for ``max_per_person``."""
@@ -45,12 +46,11 @@ def strongest_links(edges: Iterable[Edge], linking: Sequence[str]) -> dict[tuple
     """The best evidence of each pair: same id before all else, then by strength, then the earliest."""
     ranks = {strength: index + 1 for index, strength in enumerate(linking)}
     links: dict[tuple[int, int], Link] = {}
-    for edge in edges:
-        if edge.a == edge.b or edge.strength not in ranks:
+    for a, b, method, strength, first_at in edges:
+        if a == b or strength not in ranks:
             continue
-        rank = 0 if edge.method in SAME_ID_METHODS else ranks[edge.strength]
-        link = Link(rank, edge.first_at, edge.method, edge.strength)
-        pair = (edge.a, edge.b)
+        link = Link(0 if method in SAME_ID_METHODS else ranks[strength], first_at, method, strength)
+        pair = (a, b)
         if pair not in links or link < links[pair]:
             links[pair] = link
     return links
@@ -203,8 +203,11 @@ def connected(handle_ids: Iterable[int], pairs: Iterable[tuple[int, int]]) -> li
         neighbours[a].append(b)
         neighbours[b].append(a)
     components, seen = [], set[int]()
-    for start in neighbours:
+    for start, near in neighbours.items():
         if start in seen:
+            continue
+        if not near:  # most of what is new
+            components.append({start})
             continue
         component, waiting = {start}, [start]
         while waiting:
@@ -248,9 +251,11 @@ def hold_ids(
         mint: gives a new id, higher than all before.
     """
     cluster_of = {handle_id: index for index, cluster in enumerate(clusters) for handle_id in cluster}
+    rules_of = cache(rules.of)
 
     def is_line(index: int) -> bool:
-        return len(clusters[index]) == 1 and nodes[next(iter(clusters[index]))].link != "links"
+        cluster = clusters[index]
+        return len(cluster) == 1 and nodes[next(iter(cluster))].link != "links"
 
     def holds(anchor: Anchor) -> bool:
         home = cluster_of.get(anchor.handle_id)
@@ -259,8 +264,9 @@ def hold_ids(
     def strongest(cluster: Collection[int]) -> int:
         if len(cluster) == 1:
             return next(iter(cluster))
-        rank = min(rules.of(nodes[handle_id].kind).anchor_rank for handle_id in cluster)
-        best = [handle_id for handle_id in cluster if rules.of(nodes[handle_id].kind).anchor_rank == rank]
+        ranks = {handle_id: rules_of(nodes[handle_id].kind).anchor_rank for handle_id in cluster}
+        rank = min(ranks.values())
+        best = [handle_id for handle_id in ranks if ranks[handle_id] == rank]
         return best[0] if len(best) == 1 else min(best, key=lambda handle_id: nodes[handle_id].key)
 
     anchors: dict[str, Anchor] = {}
@@ -301,7 +307,7 @@ def hold_ids(
         person_id = mint()
         minted.add(person_id)
         person_ids.append(person_id)
-        anchors[person_id] = Anchor(NEW, strongest(cluster), alone=is_line(index))
+        anchors[person_id] = Anchor(NEW, strongest(cluster), START, is_line(index))
     return Ids(person_ids, anchors, minted)
 
 

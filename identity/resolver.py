@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, partial
 from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
@@ -38,6 +39,7 @@ from stores.graph import (
     Edge,
     EvidenceKey,
     Graph,
+    Ident,
     Node,
     Seen,
     Touched,
@@ -67,11 +69,15 @@ class Sighting(NamedTuple):
     seen_at: int
 
 
+sighted: Callable[[tuple[Sequence[AnyHandle], str, str, int]], Sighting] = partial(tuple.__new__, Sighting)
+"""A `Sighting` of its fields, at a fifth of the cost of naming them."""
+
+
 def sighting_of(record: Known | None) -> Sighting | None:
     """The evidence in a record; ``None`` for one that gives none (a contact is evidence of another kind)."""
+    if isinstance(record, (MessageLine, Message)):  # in this order: to ask whether something is a model takes longer
+        return sighted((record.handles, "message", "verified", time_number(record.sent_at)))
     match record:
-        case MessageLine() | Message():  # in this order: to ask whether something is a model takes longer
-            return Sighting(record.handles, "message", "verified", time_number(record.sent_at))
         case MessageChange():
             return Sighting(record.handles, "message", "verified", time_number(record.changed_at))
         case Consent():
@@ -100,19 +106,16 @@ def profile_of(record: Known | None) -> tuple[str | None, str | None]:
     return None, None
 
 
-def pairs_of(sighting: Sighting, rules: Rules) -> list[tuple[int, int]]:
+def pairs_of(handles: Sequence[Ident], method: str, rules: Rules) -> list[tuple[int, int]]:
     """The pairs that a sighting puts together, by their places; a handle that is in none is paired with itself.
 
     A bulk record links nothing. Two handles of one kind and scope on one message are two people (a mail to both), not
     one person with two addresses.
     """
-    if len(sighting.handles) == 1:
+    if len(handles) == 1:
         return [(0, 0)]
-    handles = list(map(ident_of, sighting.handles))
     places = [place for place, ident in enumerate(handles) if handles.index(ident) == place]
-    pairs = [
-        (a, b) for a, b in combinations(places, 2) if sighting.method != "message" or handles[a][:2] != handles[b][:2]
-    ]
+    pairs = [(a, b) for a, b in combinations(places, 2) if method != "message" or handles[a][:2] != handles[b][:2]]
     if len(places) > rules.max_handles_per_record:
         pairs = []
     paired = {place for pair in pairs for place in pair}
@@ -136,6 +139,7 @@ class Resolver:
     def __init__(self, graph: Graph, rules: Rules) -> None:
         self._graph = graph
         self._rules = rules
+        self._rules_of = cache(rules.of)
         self._digest = rules.digest()
         self._followed = False
         self.tally = Tally()
@@ -232,10 +236,20 @@ class Resolver:
             self._check_rules(unit)
             self._update(unit, act(unit), why)
 
-    def _without_erased(self, unit: Unit, records: Sequence[Known]) -> Sequence[Record | None]:
+    def _without_erased(self, unit: Unit, records: Sequence[Known]) -> Sequence[Known | None]:
         """The records without what was erased; `erased` says of which nothing is left."""
-        whole = [record.whole() if isinstance(record, MessageLine) else record for record in records]
-        left = Tombstones(*unit.opened()).without_erased(whole)
+        tombstones = Tombstones(*unit.opened())
+        keys = {place: record.keys for place, record in enumerate(records) if isinstance(record, MessageLine)}
+        erased = tombstones.among(key for of_line in keys.values() for key in of_line)
+        asked: dict[int, Record] = {}
+        for place, record in enumerate(records):
+            if not isinstance(record, MessageLine):
+                asked[place] = record
+            elif not erased.isdisjoint(keys[place]):  # nearly never, and to read a whole message takes long
+                asked[place] = record.whole()
+        left: list[Known | None] = list(records)
+        for place, one in zip(asked, tombstones.without_erased(list(asked.values())), strict=True):
+            left[place] = one
         self.erased = frozenset(place for place, record in enumerate(left) if record is None)
         self.tally.erased += len(self.erased)
         return left
@@ -273,21 +287,21 @@ class Resolver:
         heads: list[Node | None] = [None] * len(records)
         sightings = [sighting_of(record) for record in records]
         found = self._look_up(unit, sightings)
-        linking = self._rules.linking_strengths
+        linking, see, observe = self._rules.linking_strengths, unit.see, unit.observe
         for place, (record, sighting, seen) in enumerate(zip(records, sightings, found, strict=True)):
             if sighting is None or seen is None:
                 continue
             _, method, strength, seen_at = sighting
             for piece in seen.pieces:
-                if unit.see(piece, seen_at) and strength in linking:
+                if see(piece, seen_at) and strength in linking:
                     touched.handle_ids.update(piece.key[:2])
                     if method in SAME_ID_METHODS:
                         renamed_ids.update(piece.key[:2])
             head = seen.nodes[0]
             name, locale = profile_of(record)
-            if name and (name := clean_name(name)) and unit.observe(head, "name", seen_at, name):
+            if name and (name := clean_name(name)) and observe(head, "name", seen_at, name):
                 touched.renamed.add(head.handle_id)
-            if locale and unit.observe(head, "locale", seen_at, locale):
+            if locale and observe(head, "locale", seen_at, locale):
                 touched.renamed.add(head.handle_id)
             if type(record) is not Evidence:  # to ask whether something is a model takes longer
                 heads[place] = head
@@ -307,35 +321,37 @@ class Resolver:
 
     def _look_up(self, unit: Unit, sightings: Sequence[Sighting | None]) -> list[Seen | None]:
         """The handles and the evidence of each sighting: remembered, stored or new."""
+        remembered = unit.remembered
         found: list[Seen | None] = []
-        missed: dict[tuple[Any, ...], Sighting] = {}
         waiting: list[tuple[int, tuple[Any, ...]]] = []
         for place, sighting in enumerate(sightings):
             seen = None
-            if sighting is not None and sighting.handles:
+            if sighting is not None and sighting[0]:
                 handles, method, strength, _ = sighting
                 key: tuple[Any, ...] = (method, strength, *map(ident_of, handles))
-                seen = unit.remembered(key)
+                seen = remembered[key]
                 if seen is None:
-                    missed[key] = sighting
                     waiting.append((place, key))
             found.append(seen)
-        if not missed:
+        if not waiting:
             return found
-        nodes = unit.handles({ident for key in missed for ident in key[2:]}, self._rules.link_of)
+        missed = {key: key[2:] for _, key in waiting}
+        nodes = unit.handles({ident for idents in missed.values() for ident in idents}, self._rules.link_of)
         unit.look_up_said(nodes.values())
-        wanted: dict[tuple[Any, ...], list[EvidenceKey]] = {}
-        for key, sighting in missed.items():
-            ids = [nodes[ident].handle_id for ident in key[2:]]
-            _, method, strength, _ = sighting
-            wanted[key] = [(*ordered(ids[a], ids[b]), method, strength) for a, b in pairs_of(sighting, self._rules)]
-        pieces = unit.pieces({piece for one in wanted.values() for piece in one})
-        made = {
-            key: Seen(tuple([nodes[ident] for ident in key[2:]]), tuple([pieces[piece] for piece in wanted[key]]))
-            for key in missed
-        }
-        for key, seen in made.items():
-            unit.remember(key, seen)
+        wanted: dict[tuple[Any, ...], tuple[tuple[Node, ...], list[EvidenceKey]]] = {}
+        for key, idents in missed.items():
+            method, strength = key[:2]
+            seen_nodes = tuple([nodes[ident] for ident in idents])
+            keys = [
+                (*ordered(seen_nodes[a].handle_id, seen_nodes[b].handle_id), method, strength)
+                for a, b in pairs_of(idents, method, self._rules)
+            ]
+            wanted[key] = seen_nodes, keys
+        pieces = unit.pieces({piece for _, keys in wanted.values() for piece in keys})
+        made: dict[tuple[Any, ...], Seen] = {}
+        for key, (seen_nodes, keys) in wanted.items():
+            made[key] = seen = Seen(seen_nodes, tuple([pieces[piece] for piece in keys]))
+            remembered.put(key, seen)
         for place, key in waiting:
             found[place] = made[key]
         return found
@@ -395,16 +411,14 @@ class Resolver:
                 told[a].add(since)
         known = unit.cuts(near)
         nodes_near = unit.nodes(near)
-        telling = {one for one, node in nodes_near.items() if self._rules.of(node.kind).recycled}
+        telling = {one for one, node in nodes_near.items() if self._rules_of(node.kind).recycled}
         histories: defaultdict[int, list[tuple[Edge, int]]] = defaultdict(list)
         for edge, last_at in unit.history(telling & (owned | told.keys() | known.keys())):
             for handle_id in telling & {edge.a, edge.b}:
                 histories[handle_id].append((edge, last_at))
         moved: set[int] = set()
-        for handle_id, node in nodes_near.items():
-            may_tell = handle_id in telling and handle_id in owned
-            if not (may_tell or handle_id in told or handle_id in known):
-                continue
+        for handle_id in (telling & owned) | told.keys() | known.keys():
+            node = nodes_near[handle_id]
             if node.kind.startswith(FORMER):
                 continue
             if node.link in _STATIC:  # it links nobody, so nobody's past has to be kept apart
@@ -414,7 +428,7 @@ class Resolver:
             history = histories[handle_id]
             others = {one for edge, _ in history for one in (edge.a, edge.b)}
             nodes = unit.nodes(others)
-            ids = [one for one in others if nodes[one].kind in self._rules.of(node.kind).recycled]
+            ids = [one for one in others if nodes[one].kind in self._rules_of(node.kind).recycled]
             times = (
                 told[handle_id]
                 if len(ids) < 2
@@ -435,13 +449,15 @@ class Resolver:
             handle_id: node
             for handle_id, node in unit.nodes(handle_ids).items()
             if node.link not in _STATIC
-            and (self._rules.of(node.kind).caps or handle_id in told or handle_id in withdrawn)
+            and (self._rules_of(node.kind).caps or handle_id in told or handle_id in withdrawn)
             and (node.link == "links" or handle_id in withdrawn)
         }
+        linking = self._rules.linking_strengths
         neighbours: defaultdict[int, set[int]] = defaultdict(set)
-        for a, b in strongest_links(unit.edges(nodes), self._rules.linking_strengths):
-            neighbours[a].add(b)
-            neighbours[b].add(a)
+        for a, b, _, strength, _ in unit.edges(nodes):
+            if a != b and strength in linking:
+                neighbours[a].add(b)
+                neighbours[b].add(a)
         others = unit.nodes({other for handle_id in nodes for other in neighbours[handle_id]})
         links = {}
         for handle_id, node in nodes.items():
@@ -456,7 +472,7 @@ class Resolver:
 
     def _is_shared(self, unit: Unit, kind: str, near: Sequence[Node]) -> bool:
         """Whether a handle of that kind, seen with these others, has too many of one kind; renamed ids count once."""
-        if len(near) <= min(self._rules.of(kind).caps.values(), default=0):
+        if len(near) <= min(self._rules_of(kind).caps.values(), default=0):
             return False  # too few of all kinds together
         counts = Counter((other.kind, other.scope) for other in near)
         if not self._rules.cap_exceeded(kind, counts):
@@ -474,7 +490,7 @@ class Resolver:
         links = {
             pair: link
             for pair, link in strongest_links(edges, self._rules.linking_strengths).items()
-            if all(handle_id in nodes and nodes[handle_id].link == "links" for handle_id in pair)
+            if (a := nodes.get(pair[0])) and a.link == "links" and (b := nodes.get(pair[1])) and b.link == "links"
         }
         links.update(dict.fromkeys(decided["same"], Link(DECIDED, 0, "decision", "verified")))
         alive = self._alive(unit, nodes, edges) | {one for pair in decided["same"] for one in pair}
@@ -518,6 +534,7 @@ class Resolver:
         decided: dict[str, set[tuple[int, int]]] = {"same": set(), "different": set()}
         looked_at: set[int] = set()
         persons: set[str] = set()
+        linking = self._rules.linking_strengths
         waiting = set(seeds)
         while waiting:
             looked_at |= waiting
@@ -533,12 +550,7 @@ class Resolver:
             }
             near = unit.edges(handle_id for handle_id, node in found.items() if node.link == "links")
             edges |= near
-            waiting = {
-                handle_id
-                for edge in near
-                if edge.strength in self._rules.linking_strengths
-                for handle_id in (edge.a, edge.b)
-            }
+            waiting = {handle_id for a, b, _, strength, _ in near if strength in linking for handle_id in (a, b)}
             waiting |= {handle_id for a, b, kind in said if kind == "same" for handle_id in (a, b)}
             waiting -= looked_at
             if not waiting:
@@ -552,7 +564,7 @@ class Resolver:
         """The handles that linking evidence speaks of; only they are anybody's."""
         linking = self._rules.linking_strengths
         spoken_of = {
-            handle_id for edge in edges if edge.strength in linking for handle_id in (edge.a, edge.b)
+            handle_id for a, b, _, strength, _ in edges if strength in linking for handle_id in (a, b)
         } & nodes.keys()
         others = {handle_id for handle_id, node in nodes.items() if node.link != "links"} - spoken_of
         return spoken_of | (unit.alive(others, linking) if others else set())
@@ -563,7 +575,7 @@ class Resolver:
         return None if head is None else head.person_id or self._graph.projected_person(head.handle_id)
 
     def _person_of_reply(self, reply: Reply) -> str | None:
-        """The record's own person; else the one that our target wrote on it; else that of its e-mails and phones.
+        """That of the record, or of the thread's address; else the one that our target wrote on it; else of the rest.
 
         A record that our target made may not have come back as a contact yet, and its phone may be a shared line.
         """

@@ -61,8 +61,7 @@ class Rules(_RulesPart):
 
     def of(self, kind: str) -> KindRules:
         """The rules of that kind, of a former one too; those of a platform's own id when none are written."""
-        rules = self.kinds.get(kind)
-        return rules or self.kinds.get(kind.removeprefix(FORMER), _PLATFORM_ID)
+        return self.kinds.get(kind) or self.kinds.get(kind.removeprefix(FORMER), _PLATFORM_ID)
 
     @cached_property
     def limited_kinds(self) -> frozenset[str]:
@@ -76,13 +75,15 @@ class Rules(_RulesPart):
 
     def link_of(self, handle: Handle) -> Link:
         """What the value alone says of `handle`: it links, or why not. ``shared`` takes counting, not looking."""
-        if any(fnmatchcase(handle.value, pattern) for pattern in self.blocked.get(handle.kind, ())):
+        kind, value = handle.kind, handle.value
+        patterns = self.blocked.get(kind)
+        if patterns and any(fnmatchcase(value, pattern) for pattern in patterns):
             return "blocked"
-        if handle.kind == "email":
-            if normalize_email(handle.value) != handle.value:
+        if kind == "email":
+            if normalize_email(value) != value:
                 return "invalid"
-            return "role" if self._is_role_mailbox(handle.value) else "links"
-        if handle.kind == "phone" and normalize_phone(handle.value) != handle.value:
+            return "role" if self._is_role_mailbox(value) else "links"
+        if kind == "phone" and normalize_phone(value) != value:
             return "invalid"
         return "links"
 

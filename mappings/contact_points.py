@@ -123,6 +123,7 @@ def is_role_mailbox(email: str) -> bool:
     return email.partition("@")[0].partition("+")[0] in ROLE_MAILBOXES
 
 
+@lru_cache(maxsize=10_000)
 def clean_name(raw: str | None, limit: int = 200) -> str | None:
     """A display name without control, bidi and zero-width characters, in NFC, at most `limit` characters."""
     if raw is None:

@@ -73,13 +73,20 @@ class Codec:
         nonce = os.urandom(_NONCE_BYTES)
         return _FORMAT + nonce + self._cipher.encrypt(nonce, plain, None)
 
-    def encrypt_each(self, plains: Sequence[bytes]) -> list[bytes]:
-        """What `encrypt` gives for each of `plains`; the system is asked for random bytes once."""
+    def encrypt_each(self, plains: Sequence[bytes]) -> list[bytearray]:
+        """What `encrypt` gives for each of `plains`; the system is asked for random bytes once.
+
+        As `bytearray`, because `sqlite3` first looks for adapters of anything that is `bytes`, for longer than it
+        takes to write it (seen in CPython 3.11 to 3.13, ``_need_adapt`` of ``Modules/_sqlite``).
+        """
         nonces, encrypt = os.urandom(_NONCE_BYTES * len(plains)), self._cipher.encrypt
         parts = (nonces[start : start + _NONCE_BYTES] for start in range(0, len(nonces), _NONCE_BYTES))
-        return [_FORMAT + nonce + encrypt(nonce, plain, None) for nonce, plain in zip(parts, plains, strict=True)]
+        return [
+            bytearray(b"".join((_FORMAT, nonce, encrypt(nonce, plain, None))))
+            for nonce, plain in zip(parts, plains, strict=True)
+        ]
 
-    def decrypt(self, stored: bytes) -> bytes:
+    def decrypt(self, stored: bytes | bytearray) -> bytes:
         """What `encrypt` was given; raises `SettingsError` when another key wrote it or it was altered."""
         if stored[:1] != _FORMAT:
             msg = "stored value has an unknown format; it was written by a newer version"

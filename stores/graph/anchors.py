@@ -99,18 +99,15 @@ def move_anchors(database: Database, anchors: Mapping[str, Anchor]) -> None:
     )
 
 
-def numbered(database: Database, anchors: Mapping[str, Anchor], first: int) -> dict[str, Anchor]:
+def numbered(database: Database, anchors: dict[str, Anchor], first: int) -> dict[str, Anchor]:
     """The same, with a number for each new one, from `first` on, and the time from which its handle was theirs."""
-    new = sorted(person_id for person_id, anchor in anchors.items() if anchor.number == NEW)
-    starts = _starts(database, {anchors[person_id].handle_id for person_id in new})
-    return {
-        **anchors,
-        **{
-            person_id: anchors[person_id]._replace(
-                number=first + index, since=starts.get(anchors[person_id].handle_id, START)
-            )
-            for index, person_id in enumerate(new)
-        },
+    new = sorted(
+        (person_id, anchor.handle_id, anchor.alone) for person_id, anchor in anchors.items() if anchor[0] == NEW
+    )
+    starts = _starts(database, {handle_id for _, handle_id, _ in new})
+    return anchors | {
+        person_id: Anchor(number, handle_id, starts.get(handle_id, START), alone)
+        for number, (person_id, handle_id, alone) in enumerate(new, first)
     }
 
 

@@ -22,30 +22,34 @@ class Seen:
     pieces: tuple[Piece, ...]
 
 
-class Recent(Generic[_Value]):
-    """The values asked for most recently, at least `most` and at most twice as many."""
+class Recent(dict[Hashable, _Value | None]):
+    """The values asked for most recently, at least `most` and at most twice as many; of others ``None``.
+
+    What is here is found without a call of Python's; what was asked for longer ago is fetched back by `__missing__`.
+    """
 
     def __init__(self, most: int = _MOST) -> None:
+        super().__init__()
         self._most = most
-        self._young: dict[Hashable, _Value] = {}
-        self._old: dict[Hashable, _Value] = {}
+        self._old: dict[Hashable, _Value | None] = {}
 
-    def get(self, key: Hashable) -> _Value | None:
-        """The value kept under `key`."""
-        value = self._young.get(key)
-        if value is None and (value := self._old.get(key)) is not None:
+    def __missing__(self, key: Hashable) -> _Value | None:
+        value = self._old.get(key)
+        if value is not None:
             self.put(key, value)
         return value
 
     def put(self, key: Hashable, value: _Value) -> None:
         """Keep `value` under `key`."""
-        if len(self._young) >= self._most:
-            self._old, self._young = self._young, {}
-        self._young[key] = value
+        if len(self) >= self._most:
+            self._old = dict(self)
+            super().clear()
+        self[key] = value
 
     def clear(self) -> None:
         """Forget everything."""
-        self._young, self._old = {}, {}
+        super().clear()
+        self._old = {}
 
 
 class Living(Generic[_Key, _Value]):

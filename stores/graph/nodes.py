@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from operator import attrgetter
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -37,11 +38,14 @@ class Edge(NamedTuple):
     first_at: int
 
 
+edge_of: Callable[[tuple[int, int, str, str, int]], Edge] = partial(tuple.__new__, Edge)
+"""An `Edge` of its fields, at a fifth of the cost of naming them."""
+
+
 @dataclass(eq=False, slots=True, weakref_slot=True)
 class Node:
     """A handle as stored; its value is decrypted only when somebody asks for it.
 
-    ``fresh``: added by the transaction under way and not written yet, so nothing stored speaks of it.
     ``said``: what was last said of it (field -> time, value); ``None`` until it is looked up. Times are numbers: see
     `time_number`.
     """
@@ -51,10 +55,9 @@ class Node:
     scope: str | None
     link: str
     person_id: str | None
-    stored_value: bytes
+    stored_value: bytes | bytearray
     codec: Codec
     fingerprint: str = ""
-    fresh: bool = False
     said: dict[str, tuple[int, str]] | None = None
     known: Handle | None = None
 

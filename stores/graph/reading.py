@@ -17,6 +17,7 @@ from stores.graph.nodes import (
     Node,
     Piece,
     chunks,
+    edge_of,
     ordered,
 )
 from stores.graph.rows import rows_of
@@ -41,12 +42,12 @@ class Reading:
         self._codec = codec
         self._memory = memory
         self._held: dict[int, Node] = {}  # the memory forgets what nobody holds
-        self._fresh: list[Node] = []
+        self._fresh: dict[int, Node] = {}  # added here and not written yet, so nothing stored speaks of them
         self._dirty: list[Piece] = []
         self._unwritten_of: defaultdict[int, list[Piece]] = defaultdict(list)
         self._sorted_in = 0  # so many of `_dirty` are in `_unwritten_of`
-        self._observed: dict[tuple[int, str], Node] = {}
-        self._said_anew: set[tuple[int, str]] = set()  # the others were only said again, later
+        self._said_anew: defaultdict[str, dict[int, tuple[int, str]]] = defaultdict(dict)
+        self._said_again: defaultdict[str, dict[int, int]] = defaultdict(dict)  # the same, later
         self._renewed: dict[str, int] = {}
         self._open()
 
@@ -64,10 +65,13 @@ class Reading:
 
     def nodes(self, handle_ids: Iterable[int]) -> dict[int, Node]:
         """The handles of those ids; one object per handle."""
+        asked, held = set(handle_ids), self._held
+        if asked <= held.keys():
+            return {handle_id: held[handle_id] for handle_id in asked}
         found: dict[int, Node] = {}
         missing: list[int] = []
-        for handle_id in set(handle_ids):
-            node = self._held.get(handle_id) or self._memory.nodes.get(handle_id)
+        for handle_id in asked:
+            node = held.get(handle_id) or self._memory.nodes.get(handle_id)
             if node is not None:
                 found[handle_id] = node
             else:
@@ -88,12 +92,12 @@ class Reading:
         if not wanted:
             return set()
         asked = self._with_whole_history(wanted)
-        stored = [handle_id for handle_id in asked if not self._is_fresh(handle_id)]
+        stored = asked - self._fresh.keys()
         told = self._with_unwritten(self._rows(_EDGES, stored), asked)
         of_contacts = self._rows(_CONTACT_EDGES, stored)  # a pair may be on several contacts
         if not self._memory.has_cuts:
-            edges = {Edge(*key, first_at) for key, (first_at, _) in told.items()}
-            edges.update(Edge(*row[:5]) for row in map(tuple, of_contacts))
+            edges = {edge_of((*key, first_at)) for key, (first_at, _) in told.items()}
+            edges.update(edge_of(row[:5]) for row in map(tuple, of_contacts))
             return edges
         rows = [*((*key, *times) for key, times in told.items()), *map(tuple, of_contacts)]
         cuts = self.cuts({handle_id for row in rows for handle_id in row[:2]})
@@ -110,8 +114,7 @@ class Reading:
     def history(self, handle_ids: Iterable[int]) -> list[tuple[Edge, int]]:
         """All evidence of those handles with its last time, as it was seen: cuts left aside."""
         asked = set(handle_ids)
-        stored = [handle_id for handle_id in asked if not self._is_fresh(handle_id)]
-        told = self._with_unwritten(self._rows(_EDGES, stored), asked)
+        told = self._with_unwritten(self._rows(_EDGES, asked - self._fresh.keys()), asked)
         return [(Edge(*key, first_at), last_at) for key, (first_at, last_at) in told.items()]
 
     def alive(self, handle_ids: Iterable[int], strengths: Sequence[str]) -> set[int]:
@@ -143,7 +146,7 @@ class Reading:
         )
         marks = ", ".join("?" for _ in strengths)
         sql = sql.replace("[strengths]", marks).replace("[crm]", crm if "crm" in strengths else "")
-        stored = [handle_id for handle_id in asked - found if not self._is_fresh(handle_id)]
+        stored = asked - found - self._fresh.keys()
         return found | {row["id"] for row in self._rows(sql, stored, (*strengths, *strengths))}
 
     def handle_ids_after(self, handle_id: int, limit: int) -> list[int]:
@@ -162,7 +165,7 @@ class Reading:
 
     def anchored_at(self, handle_ids: Iterable[int]) -> dict[str, Anchors]:
         """Every person, living or merged, that has an anchor at one of the handles, with all its anchors."""
-        stored = [handle_id for handle_id in handle_ids if not self._is_fresh(handle_id)]
+        stored = set(handle_ids) - self._fresh.keys()
         return anchors_at(self._database, stored, others=self._memory.has_other_anchors)
 
     def anchors_beside(self, handle_ids: Iterable[int]) -> set[int]:
@@ -200,9 +203,9 @@ class Reading:
 
     def with_cuts(self, handle_ids: Iterable[int]) -> set[int]:
         """Those of the handles that changed hands or are the past of such a one, and all that each has been."""
-        asked = set(handle_ids)
         if not self._memory.has_cuts:
             return set()
+        asked = set(handle_ids)
         rows = self._rows(
             "SELECT handle_id, old_id FROM cut WHERE handle_id IN [ids]"
             " UNION SELECT handle_id, old_id FROM cut WHERE old_id IN [ids]",
@@ -247,10 +250,6 @@ class Reading:
         if ident is not None:
             self._memory.by_ident.put(ident, node)
         return node
-
-    def _is_fresh(self, handle_id: int) -> bool:
-        node = self._held.get(handle_id)
-        return node is not None and node.fresh
 
     def _with_whole_history(self, handle_ids: set[int]) -> set[int]:
         """The handles, and those of which they are the past."""

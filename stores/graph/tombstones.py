@@ -8,7 +8,7 @@ later message by the same handle is somebody new.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -70,6 +70,10 @@ class Tombstones:
         """Drop those of erasures before that time; how many."""
         return self._database.execute("DELETE FROM tombstone WHERE erased_at < ?", (before,))
 
+    def among(self, keys: Iterable[str]) -> Set[str]:
+        """Those of the keys of handles and messages of which anything was erased, at any time."""
+        return self._erased(set(keys)).keys()
+
     def without_erased(self, records: Sequence[AnyRecord]) -> list[AnyRecord | None]:
         """Each record without what was erased, ``None`` for one of which nothing is left.
 
@@ -108,7 +112,8 @@ def _keys_in(record: Record) -> Iterable[str]:
     if isinstance(record, (Message, MessageChange)):
         keys.append(record.message_key)
     if isinstance(record, Reply):
-        keys += [record.reply_key, *(person_key(one) for one in (record.identity_key, record.person_id) if one)]
+        keys += [record.reply_key, *filter(None, [record.conversation_key])]
+        keys += [person_key(one) for one in (record.identity_key, record.person_id) if one]
     return keys
 
 
@@ -137,9 +142,8 @@ def _left_of(record: AnyRecord, erased: Mapping[str, Sequence[tuple[int, int]]])
             moment, dead = record.modified_at, record.handles[0].key in erased if record.handles else False
         case Reply():
             moment = record.written_at
-            dead = gone(record.reply_key, moment) or any(
-                gone(person_key(one), moment) for one in (record.identity_key, record.person_id) if one
-            )
+            persons = [person_key(one) for one in (record.identity_key, record.person_id) if one]
+            dead = any(gone(key, moment) for key in (record.reply_key, record.conversation_key, *persons))
         case Evidence():
             moment, dead = record.observed_at, False
         case _:

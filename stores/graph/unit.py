@@ -17,7 +17,7 @@ from mappings.records import Contact, Handle
 from stores.codec import Codec
 from stores.database import Database
 from stores.graph.anchors import Anchor, follow_cuts, move_anchors, numbered
-from stores.graph.memory import Seen
+from stores.graph.memory import Recent, Seen
 from stores.graph.nodes import (
     EvidenceKey,
     Ident,
@@ -38,7 +38,6 @@ from stores.graph.nodes import (
 from stores.graph.reading import Reading
 
 _KEY = attrgetter("key")
-_HANDLE_ROW = attrgetter("handle_id", "fingerprint", "kind", "scope", "stored_value", "link", "person_id")
 
 
 class _NewHandle(NamedTuple):
@@ -59,13 +58,10 @@ class Unit(Reading):
 
     # Handles and evidence
 
-    def remembered(self, key: tuple[Any, ...]) -> Seen | None:
-        """What `remember` kept under `key`."""
-        return self._memory.seen.get(key)
-
-    def remember(self, key: tuple[Any, ...], seen: Seen) -> None:
-        """Keep what was found for one combination of handles."""
-        self._memory.seen.put(key, seen)
+    @property
+    def remembered(self) -> Recent[Seen]:
+        """What was found for combinations of handles; ``None`` for those that are not remembered."""
+        return self._memory.seen
 
     def handles(self, wanted: Iterable[Ident], link_of: Callable[[Any], str]) -> dict[Ident, Node]:
         """The stored handle of each; those not known yet are added, and `link_of` says what an `AnyHandle` may do."""
@@ -94,8 +90,8 @@ class Unit(Reading):
         first = self._new_handle_ids(len(new))
         for handle_id, (fingerprint, handle), value in zip(count(first), new, values, strict=False):
             kind, scope, _ = handle
-            node = Node(handle_id, kind, scope, link_of(handle), None, value, codec, fingerprint, fresh=True, said={})
-            self._fresh.append(node)
+            node = Node(handle_id, kind, scope, link_of(handle), None, value, codec, fingerprint, {})
+            self._fresh[handle_id] = node
             memory.nodes.put(handle_id, node)
             memory.by_ident.put(handle, node)
             found[handle] = node
@@ -118,7 +114,8 @@ class Unit(Reading):
                 found[key] = piece
             else:
                 unknown.add(key)
-        pairs = {key[:2] for key in unknown if not (self._is_fresh(key[0]) or self._is_fresh(key[1]))}
+        fresh = self._fresh
+        pairs = {key[:2] for key in unknown if not (key[0] in fresh or key[1] in fresh)}
         for chunk in chunks(sorted(pairs)):
             values = ", ".join(f"({a}, {b})" for a, b in chunk)
             # A join, in this order: SQLite reads all of evidence for `(a, b) IN (VALUES ...)`.
@@ -131,7 +128,9 @@ class Unit(Reading):
                 if key in unknown:
                     found[key] = Piece(key, row["first_at"], row["last_at"], stored=True)
         for key in unknown:
-            piece = found.get(key) or found.setdefault(key, Piece(key, 0, 0, stored=False))
+            piece = found.get(key)
+            if piece is None:
+                piece = found[key] = Piece(key, 0, 0, False)
             self._memory.pieces.put(key, piece)
         return found
 
@@ -180,13 +179,13 @@ class Unit(Reading):
         before = said.get(field)
         if before is not None and (moment, value) <= before:
             return False
-        said[field] = (moment, value)
-        key = (node.handle_id, field)
-        self._observed[key] = node
-        if before is not None and before[1] == value:
+        said[field] = now = (moment, value)
+        anew = self._said_anew[field]
+        if before is not None and before[1] == value and node.handle_id not in anew:
+            self._said_again[field][node.handle_id] = moment
             return False
-        self._said_anew.add(key)
-        return True
+        anew[node.handle_id] = now
+        return before is None or before[1] != value
 
     # Contacts
 
@@ -279,7 +278,7 @@ class Unit(Reading):
             node.link = links[handle_id]
         self._database.execute_many(
             "UPDATE handle SET link = ? WHERE id = ?",
-            [(link, handle_id) for handle_id, link in sorted(links.items()) if not self._is_fresh(handle_id)],
+            [(link, handle_id) for handle_id, link in sorted(links.items()) if handle_id not in self._fresh],
         )
 
     def assign(self, persons: Mapping[int, str | None]) -> None:
@@ -291,11 +290,11 @@ class Unit(Reading):
             [
                 (person_id, handle_id)
                 for handle_id, person_id in sorted(persons.items())
-                if not self._is_fresh(handle_id)
+                if handle_id not in self._fresh
             ],
         )
 
-    def save_persons(self, anchors: Mapping[str, Anchor], minted: Iterable[str]) -> None:
+    def save_persons(self, anchors: dict[str, Anchor], minted: Iterable[str]) -> None:
         """Add the minted persons, and put the ids of the others at other anchors: person id -> anchor."""
         self.flush()
         if not anchors:
@@ -380,19 +379,23 @@ class Unit(Reading):
 
     def flush(self) -> None:
         """Write the new handles, evidence and observations."""
-        fresh, self._fresh = self._fresh, []
+        fresh, self._fresh = self._fresh, {}
         self._database.execute_many(
-            "INSERT INTO handle (id, fingerprint, kind, scope, value, link, person_id) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            list(map(_HANDLE_ROW, fresh)),
-        )
-        for node in fresh:
-            node.fresh = False
+            "INSERT INTO handle (id, fingerprint, kind, scope, value, link, person_id)"
+            " VALUES (?, ?, ?, NULLIF(?, ''), ?, ?, ?)",
+            [
+                (
+                    node.handle_id, node.fingerprint, node.kind, node.scope or "", node.stored_value, node.link,
+                    node.person_id,
+                )
+                for node in fresh.values()
+            ],
+        )  # fmt: skip
         dirty, self._dirty = self._dirty, []
         dirty.sort(key=_KEY)
-        known: list[tuple[Any, ...]] = []
-        unknown: list[tuple[Any, ...]] = []
+        known = [(piece.first, piece.last, *piece.key) for piece in dirty if piece.stored]
+        unknown = [(piece.first, piece.last, *piece.key) for piece in dirty if not piece.stored]
         for piece in dirty:
-            (known if piece.stored else unknown).append((piece.first, piece.last, *piece.key))
             piece.stored, piece.dirty = True, False
         self._database.execute_many(
             "INSERT INTO evidence (first_at, last_at, a, b, method, strength) VALUES (?, ?, ?, ?, ?, ?)", unknown
@@ -402,22 +405,24 @@ class Unit(Reading):
         )
         self._unwritten_of.clear()
         self._sorted_in = 0
-        again, new, values = [], [], []
-        for key in sorted(self._observed):
-            moment, value = (self._observed[key].said or {})[key[1]]
-            if key in self._said_anew:
-                new.append((moment, *key))
-                values.append(value.encode())
-            else:
-                again.append((moment, *key))
-        self._observed.clear()
+        for field, again in self._said_again.items():
+            self._database.execute_many(
+                "UPDATE observation SET observed_at = ? WHERE handle_id = ? AND field = ?",
+                [(again[handle_id], handle_id, field) for handle_id in sorted(again)],
+            )
+        for field, anew in self._said_anew.items():
+            handle_ids = sorted(anew)
+            values = self._codec.encrypt_each([anew[handle_id][1].encode() for handle_id in handle_ids])
+            self._database.execute_many(
+                "INSERT INTO observation (observed_at, handle_id, field, value) VALUES (?, ?, ?, ?) ON CONFLICT"
+                " (handle_id, field) DO UPDATE SET value = excluded.value, observed_at = excluded.observed_at",
+                [
+                    (anew[handle_id][0], handle_id, field, value)
+                    for handle_id, value in zip(handle_ids, values, strict=True)
+                ],
+            )
+        self._said_again.clear()
         self._said_anew.clear()
-        self._database.execute_many("UPDATE observation SET observed_at = ? WHERE handle_id = ? AND field = ?", again)
-        self._database.execute_many(
-            "INSERT INTO observation (observed_at, handle_id, field, value) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (handle_id, field) DO UPDATE SET value = excluded.value, observed_at = excluded.observed_at",
-            [(*row, value) for row, value in zip(new, self._codec.encrypt_each(values), strict=True)],
-        )
 
     # Decisions and cuts
 

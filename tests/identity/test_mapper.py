@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,22 @@ from mappings.records import STREAMS, Record
 from mappings.schema import singer_schema
 from stores.database import Stores
 from stores.graph import Graph
+from stores.graph.nodes import time_number
+from stores.graph.tombstones import EVER, Tombstone, Tombstones
 from stores.parked import Parked
-from tests.identity.worlds import answer_of, contact, email, evidence, hubspot, message, person_ids, phone, whatsapp
+from stores.removals import Removals
+from tests.identity.worlds import (
+    START,
+    answer_of,
+    contact,
+    email,
+    evidence,
+    hubspot,
+    message,
+    person_ids,
+    phone,
+    whatsapp,
+)
 
 Messages = list[dict[str, Any]]
 Run = Callable[[Any, Iterable[dict[str, Any]]], Messages]
@@ -133,6 +148,37 @@ def test_evidence_is_taken_in_and_passed_on(run_target: Run, stores: Stores) -> 
     assert Graph(stores).person_of(phone(1)) == Graph(stores).person_of(email("ann")) is not None
 
 
+def test_both_ways_of_reading_give_the_same_lines(
+    run_target: Run, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """What comes as text is read the long way; of what comes as bytes, messages go the short way."""
+    sent: Messages = []
+    for number in range(12):
+        sent += [
+            row(message(phone(number % 5), whatsapp(f"u{number % 3}"), minute=number, name=f"Zoë {number}")),
+            row(evidence(phone(number), email(f"e{number}"), minute=number)),
+            row(contact(str(number), phone(number), minute=number)),
+            {"type": "RECORD", "stream": "theirs", "record": {"n": number}},
+            *([state(number)] if number % 4 == 3 else []),
+        ]
+    for batch_rows in (1, 3, 1000):
+        long, short = (str(tmp_path / f"{way}{batch_rows}") for way in ("long", "short"))
+        by_text = run_target(MapIdentity(config={"state_url": long, "batch_rows": batch_rows}), sent)
+        by_bytes = run_text(lines(sent), capfd, tmp_path, state_url=short, batch_rows=batch_rows)
+        assert len(by_bytes) == len(sent)
+        assert without_ids(by_bytes) == without_ids(by_text)
+
+
+def without_ids(messages: Messages) -> Messages:
+    """The messages with each person's id as the place where it comes first."""
+    seen: dict[str, str] = {}
+    for one in messages:
+        record = one.get("record", {})
+        if record.get("person_id"):
+            record["person_id"] = seen.setdefault(record["person_id"], f"person {len(seen)}")
+    return messages
+
+
 # Order of records and states
 
 
@@ -212,6 +258,34 @@ def test_no_record_however_odd_ends_the_run(run_target: Run, stores: Stores, spo
     bad["record"].update(spoil)
     assert types(run_target(MapIdentity(config={}), [bad, row(message(phone(1))), state(1)])) == "R ST"
     assert Parked(stores).count() == 1
+
+
+@pytest.mark.parametrize(
+    "sent_at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00", "yesterday"]
+)
+def test_the_short_way_lets_no_odd_time_in(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, stores: Stores, sent_at: str
+) -> None:
+    bad = row(message(phone(2)))
+    bad["record"]["sent_at"] = sent_at
+    assert types(run_text(lines([bad, row(message(phone(1))), state(1)]), capfd, tmp_path)) == "R ST"
+    assert Parked(stores).count() == 1
+
+
+def test_after_an_erasure_an_odd_message_still_ends_no_run(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, stores: Stores
+) -> None:
+    gone = Tombstone(stores.codec.fingerprint(phone(2).key), -EVER, time_number(START + timedelta(minutes=5)))
+    Tombstones.of(stores).add([gone], erased_at=0)
+    late, odd, later = (
+        row(message(phone(number), minute=minute, raw_ref=f"delivery:{minute}#0"))
+        for number, minute in ((2, 4), (1, 3), (2, 6))
+    )
+    odd["record"]["unknown_field"] = odd["record"]["kind"] = 5
+    out = run_text(lines([late, odd, later, state(1)]), capfd, tmp_path)
+    assert [one["record"]["raw_ref"] for one in out[:-1]] == ["delivery:3#0", "delivery:6#0"]
+    assert out[-1] == state(1)
+    assert list(Removals(stores).asked()) == [4]
 
 
 def test_a_contact_without_its_own_record_handle_is_parked(run_target: Run, stores: Stores) -> None:
