@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from identity.chain import Step
     from identity.desk import Desk, Outcome
     from identity.explain import Explanation
+    from identity.resolver import DecisionKind
     from identity.rules import Rules
     from mappings.records import Handle
     from stores.database import Stores
@@ -122,77 +123,50 @@ def why(rules_file: str | None, a: str, b: str) -> None:
         sys.exit(APART)
 
 
-@identity.command()
-@click.argument("a")
-@click.argument("b")
-@_by
-@_reason
-@_dry_run
-@click.pass_obj
-def same(rules_file: str | None, a: str, b: str, actor: str | None, reason: str | None, *, dry_run: bool) -> None:
+def _deciding(*names: str) -> Callable[[Callable[..., None]], click.Command]:
+    """A command by which a person says something of the handles `names`."""
+
+    def command(act: Callable[..., None]) -> click.Command:
+        act = _by(_reason(_dry_run(click.pass_obj(act))))
+        for name in reversed(names):
+            act = click.argument(name)(act)
+        return identity.command()(act)
+
+    return command
+
+
+@_deciding("a", "b")
+def same(rules_file: str | None, a: str, b: str, **how: Any) -> None:
     """Decide that A and B are one person."""
-    _decide(rules_file, actor, lambda desk: desk.say("same", [a, b], reason=reason, dry_run=dry_run), dry_run=dry_run)
+    _say("same", [a, b], rules_file, **how)
 
 
-@identity.command()
-@click.argument("a")
-@click.argument("b")
-@_by
-@_reason
-@_dry_run
-@click.pass_obj
-def different(rules_file: str | None, a: str, b: str, actor: str | None, reason: str | None, *, dry_run: bool) -> None:
+@_deciding("a", "b")
+def different(rules_file: str | None, a: str, b: str, **how: Any) -> None:
     """Decide that A and B are not one person; no evidence and no score will join them again."""
-    _decide(
-        rules_file, actor, lambda desk: desk.say("different", [a, b], reason=reason, dry_run=dry_run), dry_run=dry_run
-    )
+    _say("different", [a, b], rules_file, **how)
 
 
-@identity.command()
-@click.argument("handle")
-@_by
-@_reason
-@_dry_run
-@click.pass_obj
-def shared(rules_file: str | None, handle: str, actor: str | None, reason: str | None, *, dry_run: bool) -> None:
+@_deciding("handle")
+def shared(rules_file: str | None, handle: str, **how: Any) -> None:
     """Decide that several people use HANDLE: it links nobody."""
-    _decide(
-        rules_file, actor, lambda desk: desk.say("shared", [handle], reason=reason, dry_run=dry_run), dry_run=dry_run
-    )
+    _say("shared", [handle], rules_file, **how)
 
 
-@identity.command()
-@click.argument("handle")
-@_by
-@_reason
-@_dry_run
-@click.pass_obj
-def private(rules_file: str | None, handle: str, actor: str | None, reason: str | None, *, dry_run: bool) -> None:
+@_deciding("handle")
+def private(rules_file: str | None, handle: str, **how: Any) -> None:
     """Decide that HANDLE is one person's, however much it was seen with."""
-    _decide(
-        rules_file, actor, lambda desk: desk.say("private", [handle], reason=reason, dry_run=dry_run), dry_run=dry_run
-    )
+    _say("private", [handle], rules_file, **how)
 
 
-@identity.command()
-@click.argument("handle")
+@_deciding("handle")
 @click.option(
     "--since", required=True, type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),
     help="When the new owner got it (UTC).",
 )  # fmt: skip
-@_by
-@_reason
-@_dry_run
-@click.pass_obj
-def recycled(
-    rules_file: str | None, handle: str, since: datetime, actor: str | None, reason: str | None, *, dry_run: bool
-) -> None:
+def recycled(rules_file: str | None, handle: str, since: datetime, **how: Any) -> None:
     """Decide that HANDLE has a new owner; what was seen with it before stays with the old one."""
-    moment = since.replace(tzinfo=UTC)
-    _decide(
-        rules_file, actor,
-        lambda desk: desk.say("recycled", [handle], since=moment, reason=reason, dry_run=dry_run), dry_run=dry_run,
-    )  # fmt: skip
+    _say("recycled", [handle], rules_file, since=since.replace(tzinfo=UTC), **how)
 
 
 @identity.command()
@@ -321,6 +295,22 @@ def _desk(rules_file: str | None, actor: str | None = None) -> tuple[Stores, Rul
 
     stores, rules = _open_stores(), load_rules(rules_file)
     return stores, rules, Desk(stores, rules, actor or os.environ.get("USER") or getpass.getuser())
+
+
+def _say(
+    kind: DecisionKind,
+    handles: list[str],
+    rules_file: str | None,
+    *,
+    actor: str | None,
+    reason: str | None,
+    dry_run: bool,
+    since: datetime | None = None,
+) -> None:
+    _decide(
+        rules_file, actor, lambda desk: desk.say(kind, handles, since=since, reason=reason, dry_run=dry_run),
+        dry_run=dry_run,
+    )  # fmt: skip
 
 
 def _decide(rules_file: str | None, actor: str | None, act: Callable[[Desk], Outcome], *, dry_run: bool) -> None:

@@ -18,7 +18,9 @@ from mappings.errors import SettingsError
 
 if TYPE_CHECKING:
     from identity.erasure import Eraser, Waiting
+    from stores.archive.erasing import Theirs
     from stores.database import Stores
+    from stores.erasing import Traces
     from stores.graph.erasing import Subject
 
 OVERDUE = 4
@@ -113,19 +115,19 @@ def everything_of(stores: Stores, subject: Subject) -> dict[str, Any]:
     """
     from stores.archive import Archive
     from stores.archive.erasing import Known
-    from stores.erasing import Rows, Traces, outgoing_keys
+    from stores.erasing import Rows, outgoing_keys
     from stores.graph import Graph
 
     graph = Graph(stores)
     archive = Archive(stores, graph)
     archive.follow_graph()
     theirs = archive.find_theirs(subject, Known())
-    traces = Traces.of(subject, theirs.message_keys.values(), theirs.reply_keys, theirs.raw_refs)
+    traces = _traces_of(subject, theirs)
     replies, sent = outgoing_keys(row for _, row in Rows(stores, subject, traces).replies())
     theirs = archive.find_theirs(
         subject, Known((), tuple({*theirs.message_keys.values(), *sent}), tuple(theirs.reply_keys | replies))
     )
-    traces = Traces.of(subject, theirs.message_keys.values(), theirs.reply_keys, theirs.raw_refs)
+    traces = _traces_of(subject, theirs)
     rows = Rows(stores, subject, traces)
     person = archive.person(subject.person_id)
     ids = {one.handle_id for one in subject.owned}
@@ -149,6 +151,13 @@ def everything_of(stores: Stores, subject: Subject) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _traces_of(subject: Subject, theirs: Theirs) -> Traces:
+    from stores.erasing import Traces
+
+    keys, talks = theirs.message_keys.values(), theirs.conversation_keys.values()
+    return Traces.of(subject, keys, theirs.reply_keys, theirs.raw_refs, talks)
+
+
 def told(known: dict[str, Any]) -> Iterable[str]:
     """What is known of a person in a few lines, without a word of theirs."""
     yield f"person {known['person']['person_id']}"
@@ -161,7 +170,7 @@ def told(known: dict[str, Any]) -> Iterable[str]:
 
 
 def write_export(stores: Stores, known: dict[str, Any], path: Path) -> int:
-    """Write what is known of a person, with the files of their messages; how many files. Only the owner can read it.
+    """Write what is known of a person, with the files of messages and replies; how many. Only the owner can read it.
 
     Raises:
         SettingsError: there is something at `path` already.
@@ -171,20 +180,22 @@ def write_export(stores: Stores, known: dict[str, Any], path: Path) -> int:
     media = Media(stores)
     number = 0
     with _written(path) as add:
-        for message in known["messages"]:
-            for position, attachment in enumerate(message["attachments"]):
-                stored = media.find(message["message_key"], position)
+        records = [(one["message_key"], one) for one in known["messages"]]
+        records += [(one["reply"]["reply_key"], one["reply"]) for one in known["replies"]]
+        for key, record in records:
+            for position, attachment in enumerate(record["attachments"]):
+                stored = media.find(key, position)
                 if stored is None:
                     continue
                 number += 1
                 name = f"media/{number:04d}{_ending(attachment.get('filename'), stored.mime_type)}"
                 attachment["exported_as"] = name
                 add(name, media.open(stored.media_key))
-            stored = media.find(message["message_key"]) if not message["attachments"] else None
+            stored = media.find(key) if not record["attachments"] else None
             if stored is not None:
                 number += 1
                 name = f"media/{number:04d}{_ending(None, stored.mime_type)}"
-                message["exported_as"] = name
+                record["exported_as"] = name
                 add(name, media.open(stored.media_key))
         text = json.dumps({"exported_at": datetime.now(UTC).isoformat(), **known}, ensure_ascii=False, indent=1)
         add("person.json", [text.encode("utf-8", "replace")])

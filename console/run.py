@@ -25,23 +25,28 @@ EXIT_PARKED = 3
 
 _TRIES = 2
 _SETTINGS_KEPT_SECONDS = 24 * 3600
+_HOW = frozenset({"--full-refresh", "--refresh-catalog", "--no-state-update", "--dry-run"})
+"""Options of `meltano run` with which a job is the same job; another --state-id-suffix makes another one of it."""
 
 
-def run_job(
-    stores: Stores, jobs: Sequence[str], *, say: Callable[[str], None], meltano_options: Sequence[str] = ()
-) -> int:
+def run_job(stores: Stores, jobs: Sequence[str], *, say: Callable[[str], None]) -> int:
     """Run Meltano jobs (or plugin chains) once; the exit code for the shell.
+
+    Args:
+        stores: have the lock.
+        jobs: for Meltano as they are; options of `meltano run` can stand before them.
+        say: is told what a person should know.
 
     Returns:
         0 done, or another run of the same job is busy with it; 3 done with something parked; else Meltano's own code.
     """
-    name = "+".join(jobs)
+    name = "+".join(one for one in jobs if one not in _HOW)
     _remove_old_settings(Path.cwd())
     try:
         with stores.lock(f"run-{name.replace('/', '_')}", timeout_seconds=0):
             parked = Parked(stores)
             before = parked.count()
-            code = _run_meltano(jobs, meltano_options, say)
+            code = _run_meltano(jobs, say)
             newly_parked = parked.count() - before
     except TimeoutError:
         say(f"{name}: another run is still busy with it; nothing to do")
@@ -68,11 +73,11 @@ def _remove_old_settings(project: Path) -> None:
             continue
 
 
-def _run_meltano(jobs: Sequence[str], options: Sequence[str], say: Callable[[str], None]) -> int:
+def _run_meltano(jobs: Sequence[str], say: Callable[[str], None]) -> int:
     binaries = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}"}
     # --force: Meltano refuses a pipeline for 5 minutes after a crash; our lock already says that nobody runs it.
-    command = [str(binaries / "meltano"), "run", "--force", *options, *jobs]
+    command = [str(binaries / "meltano"), "run", "--force", *jobs]
     old_umask = os.umask(0o077)
     try:
         for attempt in range(1, _TRIES + 1):

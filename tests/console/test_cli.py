@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -31,19 +30,7 @@ from tests.targets.sending_world import MIA, TOKEN, World, phone, running_world
 FILES = {"meltano.yml", ".env.example", "opt-out-words.csv", *EDITABLE.values()}
 SECRET = "a-secret-that-nobody-may-see"
 
-
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Commands read .env in the folder where they start, and change the process's umask and environment."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    before, umask = dict(os.environ), os.umask(0o022)
-    os.umask(umask)
-    yield
-    os.umask(umask)
-    os.environ.clear()
-    os.environ.update(before)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def onethread(*arguments: str) -> Result:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,19 +17,7 @@ from stores.database import Stores
 from tests.identity.worlds import answer_of, contact, email, evidence, hubspot, message, messenger, phone, whatsapp
 from tests.targets.sending_world import World
 
-
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Commands read .env in the folder where they start, and change the process's umask and environment."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    before, umask = dict(os.environ), os.umask(0o022)
-    os.umask(umask)
-    yield
-    os.umask(umask)
-    os.environ.clear()
-    os.environ.update(before)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def wrote(*handles: Handle, minute: int) -> Message:

@@ -57,7 +57,7 @@ def texts(records: Sequence[dict[str, Any]]) -> set[str]:
 def test_an_export_has_everything_of_one_person_and_nothing_of_another(life: Life, tmp_path: Path) -> None:
     done = run("export", life.ana(), "--to", "ana.zip")
     assert done.exit_code == 0, done.output
-    assert done.output == "ana.zip: 6 messages, 1 files\n"
+    assert done.output == "ana.zip: 6 messages, 2 files\n"
     assert stat.S_IMODE((tmp_path / "ana.zip").stat().st_mode) == 0o600
     known = known_in(tmp_path / "ana.zip")
     assert texts(known["messages"]) == {
@@ -80,6 +80,8 @@ def test_an_export_has_everything_of_one_person_and_nothing_of_another(life: Lif
     assert known["crm_contacts"] == [{"crm": "hubspot", "account": "8800001", "record_id": "9001", "made_by_us": True}]
     assert len(known["crm_records"]) == 6
     assert ZipFile(tmp_path / "ana.zip").read("media/0001.png").endswith(b"parrot picture")
+    (reply,) = known["replies"]
+    assert ZipFile(tmp_path / "ana.zip").read(reply["reply"]["attachments"][0]["exported_as"]).endswith(b"invoice")
     ours = {name: value for name, value in known.items() if name != "deliveries"}  # a raw delivery may hold others
     assert "dog" not in json.dumps(ours)
 
@@ -90,7 +92,7 @@ def test_an_export_into_a_folder_is_for_its_owner_alone(life: Life, tmp_path: Pa
     modes = {
         path.name: stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "ana", *(tmp_path / "ana").rglob("*")]
     }
-    assert modes == {"ana": 0o700, "person.json": 0o600, "media": 0o700, "0001.png": 0o600}
+    assert modes == {"ana": 0o700, "person.json": 0o600, "media": 0o700, "0001.png": 0o600, "0002.png": 0o600}
     again = run("export", EMAIL.value, "--to", "ana")
     assert again.exit_code == 1
     assert "is there already" in str(again.exception)

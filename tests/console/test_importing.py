@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +22,7 @@ from stores.graph import Graph
 from stores.parked import Parked
 from taps.webhooks.custom import key_of_secret
 
-
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Commands read .env in the folder where they start, and change the process's umask and environment."""
-    monkeypatch.chdir(tmp_path)
-    before, umask = dict(os.environ), os.umask(0o022)
-    os.umask(umask)
-    yield
-    os.umask(umask)
-    os.environ.clear()
-    os.environ.update(before)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def onethread(*arguments: str) -> Result:

@@ -76,7 +76,7 @@ def test_meltano_is_asked_for_these_jobs_and_not_to_mind_a_stale_run(stores: Sto
 
 def test_options_for_meltano_come_before_the_jobs(stores: Stores, meltano: Meltano) -> None:
     meltano('echo "$@" > asked')
-    run_job(stores, ["inbound"], say=print, meltano_options=["--state-id-suffix", "shop"])
+    run(stores, "--state-id-suffix", "shop", "inbound")
     assert Path("asked").read_text() == "run --force --state-id-suffix shop inbound\n"
 
 
@@ -106,6 +106,16 @@ def test_a_second_run_of_the_job_says_that_one_is_busy_and_is_no_failure(
         code, said = run(stores)
     assert code == 0
     assert said == ["inbound: another run is still busy with it; nothing to do"]
+    assert not Path("runs").exists()
+
+
+def test_a_job_that_reads_everything_again_is_the_same_job(stores: Stores, meltano: Meltano, state_url: str) -> None:
+    meltano("echo ran >> runs")
+    with Stores(state_url).lock("run-inbound"):
+        assert run(stores, "--full-refresh", "inbound") == (
+            0,
+            ["inbound: another run is still busy with it; nothing to do"],
+        )
     assert not Path("runs").exists()
 
 
