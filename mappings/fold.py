@@ -452,13 +452,25 @@ def derive_person(
     name: str | None = None,
     locale: str | None = None,
     shared_line: bool = False,
+    consents: Iterable[Consent] = (),
 ) -> Person:
-    """The golden record: who it is, and the sum of the person's conversations.
+    """The golden record: who it is, the sum of the person's conversations, and where advertising is wanted.
 
     `unanswered_since` is the oldest of any channel: a reply on one channel does not answer a question on another.
     `window_closes_at` is the latest: until then there is a channel on which free text can be sent.
+
+    Args:
+        person_id: whose.
+        handles: the person's.
+        conversations: with those.
+        name: the best known.
+        locale: the best known.
+        shared_line: whether several people use the handle.
+        consents: the last decision of each handle of theirs, for each channel, account and purpose.
     """
     conversations = list(conversations)
+    decisions = {(one.channel, one.status) for one in consents if one.purpose == "promotional"}
+    opted_out = {channel for channel, status in decisions if status == "opted_out"}
     heard = max(((one.last_inbound_at, one.channel) for one in conversations if one.last_inbound_at), default=None)
     return Person(
         person_id=person_id,
@@ -473,6 +485,8 @@ def derive_person(
         unanswered_since=min((one.unanswered_since for one in conversations if one.unanswered_since), default=None),
         window_closes_at=max((one.window_closes_at for one in conversations if one.window_closes_at), default=None),
         message_count=sum(one.message_count for one in conversations),
+        opted_in=sorted({channel for channel, _ in decisions} - opted_out),
+        opted_out=sorted(opted_out),
     )
 
 

@@ -217,8 +217,11 @@ def reply_from_hubspot_inbox(event: Mapping[str, Any], *, portal_id: str, receiv
         portal_id: HubSpot account.
         received_at: when it came, for an event without a time.
 
+    The thread says who is answered. The contact that HubSpot shows beside it may be somebody else's: a thread stays on
+    the contact on which it was opened, also when it turns out that two people were taken for one.
+
     Raises:
-        PayloadError: it is of another account, or names no thread of ours.
+        PayloadError: it is of another account, or does not name one thread of ours.
     """
     where = "HubSpot inbox"
     if event.get("type") != "OUTGOING_CHANNEL_MESSAGE_CREATED":
@@ -230,11 +233,11 @@ def reply_from_hubspot_inbox(event: Mapping[str, Any], *, portal_id: str, receiv
     if message.get("direction") == "INCOMING":
         return None
     message_id, channel_id = text_of(message, "id", where), str(event.get("channelId") or message.get("channelId"))
-    channel = _channel_of(event, where)
+    thread = _thread_of(event, where)
     recipients, senders = objects_of(message, "recipients", where), objects_of(message, "senders", where)
     contact_id = next((one for row in recipients if (one := _actor(row, _CONTACT))), None)
-    handles = [Handle(kind="hubspot_contact", scope=portal_id, value=contact_id)] if contact_id else []
-    handles += [handle for row in recipients if (handle := _handle_of(row, where)) is not None]
+    handles = [handle for row in recipients if (handle := _handle_of(row, where)) is not None]
+    handles += [Handle(kind="hubspot_contact", scope=portal_id, value=contact_id)] if contact_id else []
     created = optional_text_of(message, "createdAt", where)
     author = senders[0] if senders else {}
     actor = str(author.get("actorId") or message.get("createdBy") or "")
@@ -244,7 +247,8 @@ def reply_from_hubspot_inbox(event: Mapping[str, Any], *, portal_id: str, receiv
         account=portal_id,
         record_id=contact_id or f"thread {message.get('conversationsThreadId')}",
         handles=handles,
-        channel=channel,
+        channel=ids.parse_conversation_key(thread)[0],
+        conversation_key=thread,
         text=optional_text_of(message, "text", where) or None,
         attachments=[_file_of(one, where) for one in objects_of(message, "attachments", where) if _is_file(one)],
         author_kind="agent" if actor.startswith(_AGENT) else "bot",
@@ -254,12 +258,17 @@ def reply_from_hubspot_inbox(event: Mapping[str, Any], *, portal_id: str, receiv
     )
 
 
-def _channel_of(event: Mapping[str, Any], where: str) -> str:
-    threads = event.get("channelIntegrationThreadIds")
-    for thread in threads if isinstance(threads, list) else []:
-        return ids.parse_conversation_key(str(thread))[0]
-    msg = f"{where}: channelIntegrationThreadIds is missing"
-    raise MissingFieldError(msg)
+def _thread_of(event: Mapping[str, Any], where: str) -> str:
+    """Our key of the thread. HubSpot sends a list; observed: with one thread in it."""
+    listed = event.get("channelIntegrationThreadIds")
+    threads = sorted({str(one) for one in listed}) if isinstance(listed, list) else []
+    if not threads:
+        msg = f"{where}: channelIntegrationThreadIds is missing"
+        raise MissingFieldError(msg)
+    if len(threads) > 1:
+        msg = f"{where}: channelIntegrationThreadIds names {len(threads)} threads, so whose answer it is nobody can say"
+        raise PayloadError(msg)
+    return threads[0]
 
 
 def _actor(row: Mapping[str, Any], prefix: str) -> str | None:

@@ -128,6 +128,7 @@ def reply_from_salesforce(
         handles=contact_handles(contact, contact_id, org_id=org_id, default_region=default_region),
         identity_key=optional_text_of(contact, identity_field, where),
         channel=channel_slug(channel) or "auto",
+        thread_id=optional_text_of(thread, "External_Id__c", where),
         text=text,
         template=template,
         template_language=optional_text_of(payload, "Template_Language__c", where),

@@ -86,6 +86,16 @@ def is_public_thread(conversation: str) -> bool:
         return False
 
 
+def external_id(what: str, key: str) -> str:
+    """32 hexadecimal digits that stand for one of our keys in a CRM; not the key itself: it can hold a phone.
+
+    Args:
+        what: ``message`` or ``conversation``.
+        key: message key or conversation key.
+    """
+    return hashlib.sha256(f"onethread {what} {key}".encode()).hexdigest()[:32]
+
+
 def change_key(subject_message_key: str, change: str, discriminator: str) -> str:
     """The key of one change of a message; the discriminator makes a repeated change its own (time or platform id)."""
     return _join(subject_message_key, change, discriminator)

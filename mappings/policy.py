@@ -218,10 +218,11 @@ def choose_way(reply: Reply, ways: Sequence[Way], now: datetime, policy: Policy 
 
 
 def _refusal_of_reply(reply: Reply, now: datetime, policy: Policy) -> Refusal | None:
+    if reply.attachments:
+        reason = "Replies with files cannot be sent yet, so nothing was: put a link into the text instead."
+        return Refusal("attachments", reason)
     if not (reply.text and reply.text.strip()) and not reply.template:
         return Refusal("empty", "There is nothing to send: write the reply's text, then set it to QUEUED again.")
-    if reply.attachments:
-        return Refusal("attachments", "Replies with files cannot be sent yet: put a link into the text instead.")
     if now - reply.written_at > policy.max_reply_age:
         days = policy.max_reply_age.days
         return Refusal(

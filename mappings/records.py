@@ -285,9 +285,16 @@ class Reply(Record):
     crm: str
     account: str
     record_id: str
-    handles: list[Handle] = Field(description="The CRM record first, then its e-mails and phones.")
+    handles: list[Handle] = Field(
+        description="Whom it is for: the CRM record first, then its e-mails and phones. Of an answer in a thread the"
+        " customer's address there first, then the record, which may have been another person's."
+    )
     identity_key: str | None = Field(None, description="The person id that our target wrote on the record.")
     channel: str = Field("auto", description="A platform's slug, or auto.")
+    conversation_key: str | None = Field(None, description="The thread that it answers: it goes there, or nowhere.")
+    thread_id: str | None = Field(
+        None, description="The external id of the CRM's record of a thread: it goes there if that is this customer's."
+    )
     text: str | None = None
     template: str | None = None
     template_language: str | None = None
@@ -319,6 +326,12 @@ class Person(Record):
     unanswered_since: UtcDatetime | None = None
     window_closes_at: UtcDatetime | None = None
     message_count: int = 0
+    opted_in: list[str] | None = Field(
+        None, description="Channels on which advertising is wanted; null: not told, which is not the same as none."
+    )
+    opted_out: list[str] | None = Field(
+        None, description='Channels on which it is not: the "no" of one handle outweighs every "yes" there.'
+    )
 
 
 class HandleSpan(BaseModel):

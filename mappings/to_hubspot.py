@@ -231,12 +231,11 @@ INBOX_CAPABILITIES: Mapping[str, Any] = {
     "allowInlineImages": False,
     "allowOutgoingMessages": True,
     "allowConversationStart": False,
-    "outgoingAttachmentTypes": ["FILE"],
-    "maxFileAttachmentCount": 10,
-    "maxFileAttachmentSizeBytes": 25_000_000,
+    "outgoingAttachmentTypes": [],
 }
 """What a channel of ours can do, told when it is registered. Names of the capabilities: observed in public code
-(HubSpot's API document leaves them open); a rich text cannot be carried by most platforms, so none is offered."""
+(HubSpot's API document leaves them open), that an empty list means none: assumed. A rich text cannot be carried by most
+platforms, so none is offered; nor are files, which no sender sends yet (see `mappings.policy`)."""
 
 _INBOX_STATUSES: Mapping[ReceiptStatus, str] = {
     "accepted": "SENT", "sent": "SENT", "delivered": "SENT", "read": "READ", "failed": "FAILED", "refused": "FAILED",

@@ -9,7 +9,6 @@ Whether Salesforce counts characters or UTF-16 units is not said: the shorter re
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -26,7 +25,7 @@ from mappings.crm_words import (
     words_of,
 )
 from mappings.fields import storable
-from mappings.ids import parse_reply_key
+from mappings.ids import external_id, parse_reply_key
 from mappings.policy import LIMITS
 from mappings.records import ArchivedMessage, Attachment, Conversation, Person, Receipt
 
@@ -67,16 +66,6 @@ KINDS = (
 )  # fmt: skip
 AUTHOR_KINDS = ("customer", "agent", "bot", "system")
 CHANNELS = tuple(LIMITS)
-
-
-def external_id(what: str, key: str) -> str:
-    """32 hexadecimal digits that stand for one of our keys in Salesforce; not the key itself: it can hold a phone.
-
-    Args:
-        what: ``message`` or ``conversation``.
-        key: message key or conversation key.
-    """
-    return hashlib.sha256(f"onethread {what} {key}".encode()).hexdigest()[:32]
 
 
 def salesforce_id(record_id: str) -> str:

@@ -6,8 +6,9 @@ message before it publishes it, and its id afterwards.
 
 from __future__ import annotations
 
+import base64
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from mappings.errors import OneThreadError, PayloadError
 from mappings.from_hubspot import CRM, reply_from_hubspot_inbox
 from mappings.records import Attachment, Record, Reply
 from stores.database import Stores
-from stores.deliveries import Deliveries, Delivery
+from stores.deliveries import Deliveries
 from stores.items import Items, Sighting
 from stores.ledger import Ledger
 from stores.media import Media, MediaRequest
@@ -69,28 +70,40 @@ class InboxReplies:
                 if not page:
                     return
                 for delivery in page:
-                    for item in self._new_items(delivery, items):
-                        reply = self.reply(item.payload, delivery.received_at)
-                        if reply is not None:
-                            yield reply
+                    yield from self._replies_in(delivery.body, delivery.delivery_id, delivery.received_at, items)
                     after = delivery.delivery_id
                     yield Checkpoint({"inbox_delivery_id": after})
         finally:
             deliveries.close()
 
-    def _new_items(self, delivery: Delivery, items: Items) -> list[Item]:
-        """The events of a post that no other post brought: HubSpot tries for 24 hours, and may be too late to know."""
+    def parked(self, payload: Mapping[str, Any]) -> Iterator[Reply]:
+        """The replies in what was put aside, read again: one event, or a post as it came."""
+        received_at = datetime.fromisoformat(payload["received_at"])
+        if "base64" in payload:
+            body = base64.b64decode(payload["base64"])
+            yield from self._replies_in(body, payload["delivery_id"], received_at, Items(self._stores))
+        elif (reply := self._reply(payload, received_at)) is not None:
+            yield reply
+
+    def _replies_in(self, body: bytes, delivery_id: int, received_at: datetime, items: Items) -> Iterator[Reply]:
         try:
-            found = hubspot.split(delivery.body)
+            found = hubspot.split(body)
         except PayloadError as error:
-            self._park(f"delivery {delivery.delivery_id}", error, {"delivery_id": delivery.delivery_id})
-            return []
+            payload = {"delivery_id": delivery_id, "received_at": received_at.isoformat()}
+            self._park(f"delivery {delivery_id}", error, {**payload, "base64": base64.b64encode(body).decode("ascii")})
+            return
+        for item in self._new(found, delivery_id, items):
+            if (reply := self._reply(item.payload, received_at)) is not None:
+                yield reply
+
+    def _new(self, found: Sequence[Item], delivery_id: int, items: Items) -> list[Item]:
+        """The events of a post that no other post brought: HubSpot tries for 24 hours, and may be too late to know."""
         sightings = [
             Sighting(
                 f"{self._settings.inbox_route}|{self._settings.portal_id}|{item.key}",
                 item.kind,
-                f"delivery:{delivery.delivery_id}#{item.index}",
-                delivery.delivery_id,
+                f"delivery:{delivery_id}#{item.index}",
+                delivery_id,
                 None,
             )
             for item in found
@@ -98,7 +111,7 @@ class InboxReplies:
         answers = items.claim(PLATFORM, sightings)
         return [item for item, new in zip(found, answers, strict=True) if new]
 
-    def reply(self, payload: Mapping[str, Any], received_at: datetime) -> Reply | None:
+    def _reply(self, payload: Mapping[str, Any], received_at: datetime) -> Reply | None:
         """The reply in an event, with its files; ``None`` when there is none, it is our own, or it was parked."""
         event = payload.get("event")
         if not isinstance(event, dict):
@@ -117,7 +130,7 @@ class InboxReplies:
 
     def _is_ours(self, reply: Reply, event: Mapping[str, Any]) -> bool:
         """Whether we published it: by its id; while the publishing has no answer yet, by thread and words."""
-        if self._ledger.reply_status(reply.reply_key) is not None:
+        if self._ledger.note(reply.reply_key) is not None:
             return True
         client = (event.get("message") or {}).get("client")
         by_agent = isinstance(client, dict) and client.get("clientType") == "HUBSPOT"

@@ -43,10 +43,10 @@ from mappings.salesforce_login import (
     unreadable_key_file,
 )
 from mappings.settings import PluginSettings
-from mappings.to_salesforce import CONTACT, MESSAGE, moment_text, salesforce_id
+from mappings.to_salesforce import CONTACT, CRM, MESSAGE, moment_text, salesforce_id
 from stores.control import Pauses
 from stores.database import Stores
-from stores.parked import Parked
+from stores.parked import ParkedItem
 from stores.patience import while_unavailable
 from taps.base import Check, Checkpoint, OneThreadTap
 
@@ -88,7 +88,7 @@ class TapSalesforce(OneThreadTap[SalesforceSettings]):
 
     def read(self) -> Iterator[Record | Checkpoint]:
         """Contacts first (replies need their persons), then replies."""
-        yield from self._replay()
+        yield from self.replay(f"crm:{CRM}/{self.settings.org_id}/", self._parked)
         if Contact.stream in self.selected_streams:
             yield from self._read_contacts()
         if Reply.stream in self.selected_streams and not self.stop_requested:
@@ -191,6 +191,7 @@ class TapSalesforce(OneThreadTap[SalesforceSettings]):
         fields = [
             "Id", "Body__c", "Channel__c", "Template__c", "Template_Language__c", "Template_Parameters__c",
             "CreatedDate", "SystemModstamp", "CreatedBy.Name", "CreatedBy.UserType", "Conversation__r.Channel__c",
+            "Conversation__r.External_Id__c",
             *(f"Contact__r.{name}" for name in contact), *(f"Conversation__r.Contact__r.{name}" for name in contact),
         ]  # fmt: skip
         return (
@@ -219,29 +220,17 @@ class TapSalesforce(OneThreadTap[SalesforceSettings]):
     def _park(self, stream: str, payload: Mapping[str, Any], error: PayloadError) -> None:
         record_id = str(payload.get("Id"))
         kind = CONTACT if stream == Contact.stream else MESSAGE
-        ref = f"crm:salesforce/{self.settings.org_id}/{kind}/{record_id}"
+        ref = f"crm:{CRM}/{self.settings.org_id}/{kind}/{record_id}"
         self.park(stream, record_id, error, dict(payload), ref)
 
-    def _replay(self) -> Iterator[Record | Checkpoint]:
-        """Map again what was parked and asked for; a row is done when the next run's bookmark covers it."""
-        parked = Parked(self.stores)
-        done = int(self.cursor.get("replayed") or 0)
-        confirmed: list[int] = []
-        for row in list(parked.to_replay(self.name)):
-            if row.stream not in self.selected_streams or not isinstance(row.payload, dict):
-                continue
-            sequence = row.replay_sequence or 0
-            if sequence <= done:
-                confirmed.append(row.parked_id)
-                continue
-            if row.stream == Contact.stream:
-                yield from self._contacts(row.payload)
-            else:
-                # The agent may have filled in what was missing since.
-                for page in self.reader.pages(self._replies_query([f"Id = '{salesforce_key(row.payload)}'"])):
-                    yield from (reply for one in page if (reply := self._reply(one)) is not None)
-            yield Checkpoint({"replayed": sequence})
-        parked.mark_replayed(confirmed)
+    def _parked(self, row: ParkedItem) -> Iterator[Record]:
+        """What was put aside, mapped again."""
+        if row.stream == Contact.stream:
+            yield from self._contacts(row.payload)
+            return
+        # The agent may have filled in what was missing since.
+        for page in self.reader.pages(self._replies_query([f"Id = '{salesforce_key(row.payload)}'"])):
+            yield from (reply for one in page if (reply := self._reply(one)) is not None)
 
     # onethread doctor
 

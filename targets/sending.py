@@ -23,9 +23,9 @@ from mappings.errors import (
     SettingsError,
     UnavailableError,
 )
-from mappings.ids import conversation_key, is_public_thread, parse_message_key
+from mappings.ids import conversation_key, external_id, is_public_thread, parse_message_key
 from mappings.policy import DEFAULT_POLICY, Policy, Refusal, Way, choose_way
-from mappings.records import Handle, Message, Purpose, Receipt
+from mappings.records import Conversation, Handle, Message, Purpose, Receipt
 from stores.archive import Archive
 from stores.database import Stores
 from stores.graph import FORMER, Graph
@@ -228,11 +228,18 @@ class Dispatcher:
 
     def _decide(self, waiting: OutboxReply) -> Outgoing | Refusal:
         """Every rule is checked here, at the moment of sending: the window may have closed, the consent gone."""
+        thread = self._thread_of(waiting)
+        if isinstance(thread, Refusal):
+            return thread
         person_id = self._person_of(waiting)
         if person_id and any(self._person_of(twin) == person_id for twin in self._outbox.twins(waiting.token)):
             reason = "The same reply came before, under a contact that is one person with this one by now."
             return Refusal("duplicate", reason, "nobody")
-        ways = self._ways(person_id) if person_id else []
+        if thread is not None:
+            ways = [self._way_of(thread, self._graph.handles_of(person_id) if person_id else [])]
+        else:
+            ways = self._ways(person_id) if person_id else []
+            ways = [one for one in ways if _is_in(one, waiting.reply.thread_id)] or ways
         now = self._now()
         way = choose_way(waiting.reply, [one for one in ways if self._is_ours(one)], now, self._policy)
         if isinstance(way, Refusal):
@@ -271,11 +278,36 @@ class Dispatcher:
         """Whether a sender for that channel and account is set up."""
         return way.channel in self._senders and self._senders[way.channel].account == way.account
 
+    def _thread_of(self, waiting: OutboxReply) -> Conversation | Refusal | None:
+        """The conversation that the reply answers, if it answers one: then it goes there or nowhere.
+
+        The CRM may show that thread on somebody else's contact, so neither the contact nor where its person wrote last
+        says anything.
+        """
+        key = waiting.reply.conversation_key
+        if key is None:
+            return None
+        if is_public_thread(key):
+            return Refusal(
+                "public_thread", "This thread is a public comment, which cannot be answered from here.", "agent"
+            )
+        thread = self._archive.conversation_now(key)
+        if thread is None or not thread.handles:
+            reason = "Nobody is in this thread any more: its customer was erased, or its messages are not known here."
+            return Refusal("no_thread", reason, "agent")
+        if thread.handles[0].kind.startswith(FORMER):
+            reason = "The address of this thread has another owner by now. Answer the customer in another thread."
+            return Refusal("former_owner", reason, "agent")
+        return thread
+
     def _person_of(self, waiting: OutboxReply) -> str | None:
-        """The person now: the CRM record's own first, for it may have moved since the reply was queued.
+        """The person now: of the thread that is answered, else of the CRM record, which may have moved meanwhile.
 
         A record that was taken from a wrong person leaves that person at once, even if nobody else can be reached.
         """
+        thread = self._thread_of(waiting)
+        if isinstance(thread, Conversation):
+            return self._graph.person_of(thread.handles[0]) or thread.person_id
         for handle in waiting.reply.handles[:1]:
             found = self._graph.person_of(handle)
             if found is not None:
@@ -290,16 +322,7 @@ class Dispatcher:
                 continue
             if conversation.handles[0].kind.startswith(FORMER):
                 continue  # the number is somebody else's now
-            to = conversation.handles[0]
-            way = Way(
-                channel=conversation.channel,
-                account=conversation.account,
-                to=to,
-                conversation_key=conversation.conversation_key,
-                last_inbound_at=conversation.last_inbound_at,
-                opted_out=self._declined(to, handles, conversation.channel, conversation.account),
-            )
-            ways.append(self._with_mail_thread(way) if conversation.channel == "email" else way)
+            ways.append(self._way_of(conversation, handles))
         reached = {(way.channel, way.to) for way in ways}
         for channel, sender in self._senders.items():
             if not self._policy.of(channel).can_start:
@@ -309,6 +332,19 @@ class Dispatcher:
                     declined = self._declined(handle, handles, channel, sender.account)
                     ways.append(Way(channel=channel, account=sender.account, to=handle, opted_out=declined))
         return ways
+
+    def _way_of(self, conversation: Conversation, handles: Sequence[Handle]) -> Way:
+        """The way into a conversation with a person who has these handles."""
+        to = conversation.handles[0]
+        way = Way(
+            channel=conversation.channel,
+            account=conversation.account,
+            to=to,
+            conversation_key=conversation.conversation_key,
+            last_inbound_at=conversation.last_inbound_at,
+            opted_out=self._declined(to, handles, conversation.channel, conversation.account),
+        )
+        return self._with_mail_thread(way) if conversation.channel == "email" else way
 
     def _with_mail_thread(self, way: Way) -> Way:
         """The way with what a mail needs to stay in its thread: subject and the Message-IDs so far."""
@@ -404,3 +440,8 @@ class Dispatcher:
             seen_by="send",
             person_id=one.person_id,
         )
+
+
+def _is_in(way: Way, thread_id: str | None) -> bool:
+    """Whether a way leads into the thread on whose record in the CRM a reply was written."""
+    return way.conversation_key is not None and external_id("conversation", way.conversation_key) == thread_id

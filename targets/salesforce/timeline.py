@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mappings.errors import OneThreadError, PayloadError, RejectedError, UnavailableError
+from mappings.ids import external_id
 from mappings.records import ArchivedMessage, Conversation
 from mappings.to_salesforce import (
     CONVERSATION,
     Fact,
     conversation_facts,
-    external_id,
     message_facts,
     reply_record_id,
     sent_reply_facts,
@@ -52,6 +52,7 @@ class Draft:
         facts: what to write; ``None`` when only the contact changes.
         thread: external id of the conversation, of a message that has one.
         on_contact: where the record is already; it is not pointed there again: somebody may have moved it.
+        tried_on: the contact that was the person's when the row was written last.
     """
 
     row_key: str
@@ -63,6 +64,7 @@ class Draft:
     thread: str | None = None
     message: ArchivedMessage | None = None
     on_contact: str | None = None
+    tried_on: str | None = None
 
 
 class Timeline(CrmMessages):
@@ -134,12 +136,11 @@ class Timeline(CrmMessages):
             return  # its messages are parked with the reason, and bring their conversation along when replayed
         name = names.get(person_id) or self._people.name_of(person_id)
         facts = conversation_facts(one, name)
-        if name is None and row is not None:
-            del facts["name"]  # it may have been written with a name
+        # What it is called for want of a name is no news, and does not take the place of a name.
+        told = {fact: value for fact, value in facts.items() if name or fact != "name"}
         handle = one.handles[0].key if one.handles else None
-        # What it is called without a name is no news the next time.
-        told = facts if name else {fact: value for fact, value in facts.items() if fact != "name"}
-        self._add_thread(one.conversation_key, person_id, facts, row, handle, self._hash("conversation", told))
+        mark = self._hash("conversation", told)
+        self._add_thread(one.conversation_key, person_id, told if row else facts, row, handle, mark)
 
     def _add_thread(
         self, key: str, person_id: str, facts: dict[str, Fact], row: LedgerMessage | None, handle: str | None, mark: str
@@ -225,6 +226,7 @@ class Timeline(CrmMessages):
             if why is not None or (contact_id is None and parent is None):
                 self._refuse(draft, why or self._contacts.none_to_be_had())
                 continue
+            draft.tried_on = contact_id
             values = self._fields.map.fields(draft.kind, draft.facts or {})
             parents: dict[str, tuple[str, str]] = {}
             if contact_id is not None and contact_id != draft.on_contact:
@@ -323,8 +325,7 @@ class Timeline(CrmMessages):
         """Records or contacts that are not there: a merged contact is followed, a deleted record is let go."""
         if not missing:
             return False
-        before = {draft.row_key: self._contacts.parent_of(draft.person_id)[0] for draft, _ in missing}
-        self._links.survivors(one for one in before.values() if one)
+        self._links.survivors(draft.tried_on for draft, _ in missing if draft.tried_on)
         by_kind: dict[str, set[str]] = {}
         for draft, _ in missing:
             if draft.entry.record_id:
@@ -341,7 +342,7 @@ class Timeline(CrmMessages):
                 self._count("messages deleted in Salesforce", 1)
             elif gone is not None:
                 self._refuse(draft, gone)
-            elif after != before[draft.row_key]:
+            elif after != draft.tried_on:
                 again = True
             else:
                 self._refuse(draft, why.error)

@@ -384,6 +384,17 @@ def test_where_somebody_wrote_last_is_where_the_last_message_came_from() -> None
     assert fold.derive_person("p1", [psid("ada")], []).last_inbound_channel is None
 
 
+def test_a_no_of_one_handle_outweighs_every_yes_on_that_channel() -> None:
+    decisions = [
+        consent("opted_in", 9), consent("opted_out", 1, who="bo"), consent("opted_in", 2, channel="email"),
+        consent("opted_out", 3, channel="email", purpose="service"), consent("opted_out", 4, channel="line"),
+    ]  # fmt: skip
+    for order in permutations(decisions):
+        person = fold.derive_person("p1", [psid("ada")], [], consents=order)
+        assert (person.opted_in, person.opted_out) == (["email"], ["line", "messenger"])
+    assert fold.derive_person("p1", [psid("ada")], []).opted_out == [], "nobody said no, which is something to say"
+
+
 def test_handles_join_with_the_platforms_id_first() -> None:
     handles: list[list[Handle]] = [[phone(100), email("ada")], [], [psid("ada"), phone(100)]]
     for order in permutations(handles):

@@ -69,7 +69,7 @@ def test_the_customer_is_named_by_the_address_that_we_gave(identifier: dict[str,
     event["message"]["recipients"][0]["deliveryIdentifier"] = identifier
     reply = inbox(event)
     assert reply is not None
-    assert [one.key for one in reply.handles[1:]] == ([handle] if handle else [])
+    assert [one.key for one in reply.handles] == [*([handle] if handle else []), "hubspot_contact:8800001:151"]
 
 
 @pytest.mark.parametrize(("actor", "kind"), [("A-9001", "agent"), ("B-7", "bot"), ("I-1", "bot"), ("", "bot")])
@@ -87,7 +87,15 @@ def test_what_is_no_answer_of_an_agent_is_none() -> None:
     assert inbox({**event, "message": {**event["message"], "direction": "INCOMING"}}) is None
 
 
-@pytest.mark.parametrize("change", [{"portalId": "1"}, {"message": None}, {"channelIntegrationThreadIds": []}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"portalId": "1"},
+        {"message": None},
+        {"channelIntegrationThreadIds": []},
+        {"channelIntegrationThreadIds": ["whatsapp:1:2", "whatsapp:1:3"]},
+    ],
+)
 def test_an_event_that_cannot_be_placed_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(PayloadError):
         inbox({**load("inbox_answer"), **change})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mappings.ids import reply_key
+from mappings.ids import external_id, reply_key
 from mappings.records import Handle, MessageKind, Person, ReceiptStatus
 from mappings.to_salesforce import (
     BODY_UNITS,
@@ -21,7 +21,6 @@ from mappings.to_salesforce import (
     contact_facts,
     conversation_facts,
     cut_body,
-    external_id,
     message_facts,
     name_facts,
     reply_facts,

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from mappings.errors import OutcomeUnknownError, RateLimitedError, RejectedError, SettingsError, UnavailableError
 from mappings.from_email import EmailContext, records_from_email
-from mappings.ids import conversation_key, message_key
+from mappings.ids import conversation_key, external_id, message_key
 from mappings.policy import Policy
 from mappings.records import Attachment, Consent, Handle, Message
 from sandbox.base import Fault
@@ -263,6 +263,7 @@ def test_a_person_may_answer_on_messenger_for_a_week_where_meta_gave_permission(
         ({"text": " \n "}, "empty"),
         ({"text": None}, "empty"),
         ({"attachments": [Attachment(kind="image", url="https://cdn.example/a.png")]}, "attachments"),
+        ({"text": None, "attachments": [Attachment(kind="image")]}, "attachments"),
         ({"channel": "telegram"}, "no_channel"),
         ({"channel": "messenger"}, "no_channel"),
     ],
@@ -722,6 +723,94 @@ def test_a_contact_that_was_taken_from_a_wrong_person_is_not_answered_there(worl
     world.send()
     assert world.receipts(token)["refused"].code == "no_channel"
     assert world.whatsapp.state()["sent"] == []
+
+
+# Answers in a thread of the CRM's inbox
+
+
+def thread_with(world: World, handle: Handle) -> str:
+    """The key of the one conversation with that handle."""
+    found = world.archive.conversations_of(world.graph.person_of(handle) or "")
+    (thread,) = [one for one in found if handle in one.handles]
+    return thread.conversation_key
+
+
+def test_an_answer_in_a_thread_goes_there_though_the_crm_shows_it_on_another_contact(world: World, mia: str) -> None:
+    world.whatsapp_customer("Omar", OMAR)
+    world.whatsapp.clock.advance(5)
+    world.whatsapp.text(mia, "I wrote last")
+    world.listen()
+    key = thread_with(world, phone(OMAR))
+    named = world.queue(channel="whatsapp", conversation_key=key, handles=[phone(OMAR), hubspot("2")])
+    bare = world.queue(channel="whatsapp", conversation_key=key, text="And tomorrow.")
+    assert world.send().accepted == 2
+    assert [(world.one(one).outgoing or {})["to"]["value"] for one in (named, bare)] == [OMAR, OMAR]
+    assert {one.reply_key for one in world.archive.messages_of(key)} >= {
+        world.one(one).reply.reply_key for one in (named, bare)
+    }
+    assert world.ours() == []
+
+
+def test_an_answer_in_a_thread_goes_to_its_number_though_the_person_wrote_from_another_since(
+    world: World, mia: str
+) -> None:
+    world.whatsapp.clock.advance(5)
+    world.whatsapp_customer("Mia's other phone", OMAR)
+    world.contact("2", phone(MIA), phone(OMAR), modified_at=world.now() + timedelta(minutes=1))
+    assert world.graph.person_of(phone(MIA)) == world.graph.person_of(phone(OMAR))
+    threads = [thread_with(world, phone(one)) for one in (MIA, OMAR)]
+    answers = [world.queue(channel="whatsapp", conversation_key=one, text=one) for one in threads]
+    assert world.send().accepted == 2
+    assert [(world.one(one).outgoing or {})["conversation_key"] for one in answers] == threads
+
+
+def test_an_answer_on_the_crms_record_of_a_thread_goes_into_it_while_it_is_that_persons(world: World, mia: str) -> None:
+    world.whatsapp.clock.advance(5)
+    world.whatsapp_customer("Mia's other phone", OMAR)
+    world.contact("2", phone(MIA), phone(OMAR), modified_at=world.now() + timedelta(minutes=1))
+    threads = [thread_with(world, phone(one)) for one in (MIA, OMAR)]
+    asked = [*threads, "whatsapp:1:unknown"]
+    answers = [world.queue(channel="whatsapp", thread_id=external_id("conversation", one), text=one) for one in asked]
+    assert world.send().accepted == 3
+    went = [(world.one(one).outgoing or {})["conversation_key"] for one in answers]
+    assert went == [*threads, threads[1]]  # the last one to where she wrote last
+
+
+def test_an_answer_in_a_thread_is_refused_where_nothing_can_be_sent(world: World) -> None:
+    account, key = world.senders["whatsapp"].account, conversation_key("whatsapp", "106540352242922", MIA)
+    world.take(
+        Message(
+            message_key=message_key("whatsapp", account, "wamid.1"), channel="whatsapp", account=account,
+            conversation_key=key, direction="inbound", kind="text", text="Hi", sent_at=world.now(),
+            author_kind="customer", handles=[phone(MIA)],
+        )
+    )  # fmt: skip
+    world.resolver.decide("recycled", [phone(MIA)], actor="ann", since=world.now() + timedelta(minutes=1))
+    world.archive.follow_graph()
+    told = [record for _, record in world.archive.changes("conversations")]
+    (former,) = [one["conversation_key"] for one in told if one["message_count"]]
+    refusals = {
+        world.queue(channel="whatsapp", conversation_key=key): "no_thread",
+        world.queue(channel="whatsapp", conversation_key=former): "former_owner",
+        world.queue(channel="messenger", conversation_key="messenger:1:comment%3A9_8"): "public_thread",
+    }
+    assert world.send().refused == 3
+    assert {token: world.receipts(token)["refused"].code for token in refusals} == refusals
+    assert world.whatsapp.state()["sent"] == []
+
+
+def test_an_answer_in_a_mail_thread_that_was_joined_with_another_goes_into_that(world: World) -> None:
+    sender = FakeSender("email", CARE)
+    world.senders["email"] = sender  # type: ignore[assignment]
+    for one in (customer_mail("a", "Where is it?"), customer_mail("x", "A refund")):
+        read_mail(world, one)
+    threads = [record["conversation_key"] for _, record in world.archive.changes("conversations")]
+    read_mail(world, customer_mail("y", "Both", "x@mail.example", "a@mail.example"))
+    left = [key for key in threads if world.archive.conversation(key)]
+    for key in threads:
+        world.queue(channel="email", conversation_key=key, text=key)
+    assert (len(threads), len(left), world.send().accepted) == (2, 1, 2)
+    assert [one.conversation_key for one in sender.seen] == [*left, *left]
 
 
 # E-mail, on a real mail server
