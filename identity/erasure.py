@@ -165,17 +165,17 @@ class Eraser:
         handles = tuple(Handle.model_validate(one) for one in plan["orphans"])
         known = Known(handles, tuple(plan["message_keys"]), tuple(plan["reply_keys"]))
         theirs = self._archive.find_theirs(subject, known)
-        traces = Traces.of(subject, theirs.message_keys.values(), theirs.reply_keys, theirs.raw_refs)
+        talks = {*plan["conversation_keys"], *theirs.conversation_keys.values()}
+        traces = Traces.of(subject, theirs.message_keys.values(), theirs.reply_keys, theirs.raw_refs, talks)
         replies, sent = outgoing_keys(row for _, row in Rows(self._stores, subject, traces).replies())
         if replies - theirs.reply_keys or sent - set(theirs.message_keys.values()):
             messages = {*theirs.message_keys.values(), *sent}
             known = Known(handles, tuple(messages), tuple(theirs.reply_keys | replies))
             theirs = self._archive.find_theirs(subject, known)
-        conversations = {*plan["conversation_keys"], *theirs.conversation_keys.values()}
+        conversations = talks | set(theirs.conversation_keys.values())
         theirs.conversation_keys = {self._stores.codec.fingerprint(key): key for key in conversations}
         refs = {*plan["raw_refs"], *theirs.raw_refs}
-        traces = Traces.of(subject, theirs.message_keys.values(), theirs.reply_keys, refs)
-        traces.conversation_keys = conversations
+        traces = Traces.of(subject, theirs.message_keys.values(), theirs.reply_keys, refs, conversations)
         destinations = {*erasure.destinations, *Rows(self._stores, subject, traces).destinations()}
         with self._stores.database("graph").transaction():
             self._graph.tombstones.add(self._stones_of(subject, theirs), time_number(erasure.asked_at))
@@ -210,7 +210,7 @@ class Eraser:
         removals.ask(removals.alone([number for number, _ in rows.deliveries()], traces.raw_refs))
         return {
             "ledger rows": rows.erase_from_ledgers(self._graph.last_sequence()),
-            "files": Media(self._stores).erase(sorted(traces.message_keys)),
+            "files": Media(self._stores).erase(sorted(traces.message_keys | traces.reply_keys)),
             "replies": rows.erase_replies(),
             "parked rows": rows.erase_parked(),
             "spool entries": rows.erase_spool(),

@@ -24,10 +24,10 @@ from stores.graph.erasing import Subject
 from stores.graph.nodes import chunks
 
 _SHORTEST = 6
-"""Shorter values stand in too many payloads by accident; such handles are found by the keys of their messages alone."""
+"""Shorter values stand in too many payloads by accident; such handles are found by the keys of records alone."""
 _MOST_INFLATED = 64 * 2**20
-_NEEDED = ("reference", "object")
-"""What a target needs to find a record of a message, and to know of which kind it is; it names nobody."""
+_NEEDED = ("reference", "object", "kind", "was", "replaces")
+"""What a target needs to find the records of a message, and to know of which kind they are; it names nobody."""
 _ERASED = -1
 """The delivery that an erased event belongs to: every real one is a repeat of it, and brings no record."""
 
@@ -37,7 +37,7 @@ class Traces:
     """By what a person's rows are recognised.
 
     Attributes:
-        values: texts that are theirs alone: addresses, numbers, ids, message keys.
+        values: texts that are theirs alone: addresses, numbers, ids.
         message_keys: of all their messages.
         reply_keys: of our replies to them.
         raw_refs: where the raw bytes of their records are.
@@ -52,7 +52,12 @@ class Traces:
 
     @classmethod
     def of(
-        cls, subject: Subject, message_keys: Iterable[str], reply_keys: Iterable[str], raw_refs: Iterable[str]
+        cls,
+        subject: Subject,
+        message_keys: Iterable[str],
+        reply_keys: Iterable[str],
+        raw_refs: Iterable[str],
+        conversation_keys: Iterable[str] = (),
     ) -> Traces:
         """Those of a subject. A handle that was somebody else's too says nothing by itself."""
         values = set()
@@ -61,13 +66,14 @@ class Traces:
             if one.is_shared_in_time or len(value) < _SHORTEST:
                 continue
             values |= {value, value.lstrip("+")} if one.handle.kind == "phone" else {value}
-        return cls(values, set(message_keys), set(reply_keys), set(raw_refs))
+        return cls(values, set(message_keys), set(reply_keys), set(raw_refs), set(conversation_keys))
 
     def pattern(self) -> re.Pattern[str] | None:
-        """Finds any of the values, not as a part of a longer word or number."""
-        if not self.values:
+        """Finds any of the values and keys, not as a part of a longer word or number."""
+        found = {*self.values, *self.message_keys, *self.reply_keys, *self.conversation_keys}
+        if not found:
             return None
-        texts = sorted({*self.values, *self.message_keys}, key=lambda text: (-len(text), text))
+        texts = sorted(found, key=lambda text: (-len(text), text))
         return re.compile(rf"(?<![0-9A-Za-z])(?:{'|'.join(map(re.escape, texts))})(?![0-9A-Za-z])", re.IGNORECASE)
 
 
@@ -123,7 +129,8 @@ class Rows:
             if not self._is_in_time(row["parked_at"]):
                 continue
             payload = self._codec.decrypt_json(row["payload"])
-            if row["raw_ref"] in self._traces.raw_refs or self._names_them(payload):
+            theirs = row["raw_ref"] in self._traces.raw_refs or self._is_record_of_theirs(row["stream"], payload)
+            if theirs or self._names_them(payload):
                 shown = {name: row[name] for name in ("part", "stream", "error", "parked_at")}
                 yield row["id"], {**shown, "payload": payload}
 
@@ -137,11 +144,16 @@ class Rows:
                 yield row["id"], {**facts, "reply": reply.model_dump(mode="json"), "outcome": outcome}
 
     def ledger_contacts(self) -> list[dict[str, Any]]:
-        """Their contacts in CRMs: crm, account, record id, and whether our target made it."""
+        """Their contacts in CRMs: crm, account, record id, and whether our target made it; those that were left too."""
+        left = self._of_persons(
+            "SELECT crm, account, record_id, 1 AS projection FROM left_contact WHERE person_id IN [keys]"
+        )
         return [
             {"crm": row["crm"], "account": row["account"], "record_id": row["record_id"],
              "made_by_us": bool(row["projection"])}
-            for row in self._of_persons("SELECT * FROM contact WHERE record_id IS NOT NULL AND person_id IN [keys]")
+            for row in (
+                *self._of_persons("SELECT * FROM contact WHERE record_id IS NOT NULL AND person_id IN [keys]"), *left
+            )
         ]  # fmt: skip
 
     def ledger_records(self) -> list[dict[str, Any]]:
@@ -190,6 +202,7 @@ class Rows:
             (row["crm"], row["account"])
             for row in (
                 *self._of_persons("SELECT crm, account FROM contact WHERE person_id IN [keys]"),
+                *self._of_persons("SELECT crm, account FROM left_contact WHERE person_id IN [keys]"),
                 *self._of_persons(
                     "SELECT crm, account, message FROM message WHERE state <> 'erased' AND person_id IN [keys]"
                 ),
@@ -216,6 +229,8 @@ class Rows:
                     continue
                 kept = self._codec.decrypt_json(row["kept"]) if row["kept"] is not None else {}
                 left = {name: kept[name] for name in _NEEDED if name in kept}
+                if parts := kept.get("parts"):  # a day: by these marks its files are found
+                    left["part_marks"] = [self._codec.fingerprint(str(one["message_key"])) for one in parts]
                 number += database.execute(
                     "UPDATE message SET person_id = ?, handle = NULL, conversation = NULL, content_hash = NULL,"
                     " sent_at = NULL, kept = ? WHERE crm = ? AND account = ? AND message = ?",
@@ -278,7 +293,20 @@ class Rows:
             return bool(mine) or outcome.get("message_key") in self._traces.message_keys
         if reply.reply_key in self._traces.reply_keys or person_id in self._subject.person_ids:
             return True
+        if reply.conversation_key in self._traces.conversation_keys:
+            return True
         return bool(reply.handles) and bool(self._subject.owns(reply.handles[0], reply.written_at))
+
+    def _is_record_of_theirs(self, stream: str, payload: Any) -> bool:
+        """Whether a parked record is theirs by what cannot be looked for as text: a short handle, the person's id.
+
+        Only the golden record is known by that id: on other records it is a stamp, which a split may have made untrue,
+        and a merge or split that waits to be carried out may move what is another's.
+        """
+        if stream == "persons" and isinstance(payload, dict) and payload.get("person_id") in self._subject.person_ids:
+            return True
+        alone = [one.handle.model_dump() for one in self._subject.owned if not one.is_shared_in_time]
+        return any({"scope": None, **one} in alone for one in _objects_in(payload))
 
     def _names_them(self, payload: Any) -> bool:
         """Whether a JSON value names them, in raw bytes inside it too."""
@@ -343,6 +371,18 @@ class Rows:
         return len(numbers)
 
 
+def _objects_in(payload: Any) -> Iterator[Mapping[str, Any]]:
+    """Every object in a JSON value."""
+    waiting = [payload]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            yield one
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+
+
 def outgoing_keys(replies: Iterable[Mapping[str, Any]]) -> tuple[set[str], set[str]]:
     """The keys of these replies, and of the messages that they became."""
     rows = list(replies)
@@ -361,6 +401,7 @@ def forget_in_ledgers(database: Database, person_ids: Sequence[str]) -> None:
                         (row["crm"], row["account"], row["record_id"]),
                     )
             database.execute("DELETE FROM contact WHERE person_id = ? OR merged_into = ?", (person_id, person_id))
+            database.execute("DELETE FROM left_contact WHERE person_id = ?", (person_id,))
             database.execute("DELETE FROM message WHERE person_id = ? AND state <> 'erased'", (person_id,))
 
 

@@ -1,8 +1,8 @@
 """The ledger: what we wrote where, so that nothing is written twice and everything can be found again.
 
-One ledger per CRM account. A person's contact, a message's activity record, the fate of a reply as last told, the
-changes of persons that were carried out. Messages and handles are kept as fingerprints; the text of a message only
-where a pipe has no archive behind it, encrypted.
+One ledger per CRM account. A person's contact, a message's activity record, the changes of persons that were carried
+out, notes such as the fate of a reply as last told. Messages and handles are kept as fingerprints; the text of a
+message only where a pipe has no archive behind it, encrypted.
 """
 
 from __future__ import annotations
@@ -130,6 +130,27 @@ class Ledger:
         with self._database.transaction() as database:
             database.execute(
                 "DELETE FROM contact WHERE crm = ? AND account = ? AND person_id = ?", (*self._scope, person_id)
+            )
+
+    def save_left_contact(self, person_id: str, record_id: str) -> None:
+        """Keep that we made this record for a person who has another by now. Repeats: harmless."""
+        with self._database.transaction() as database:
+            database.execute(
+                "INSERT INTO left_contact (crm, account, person_id, record_id) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (crm, account, person_id, record_id) DO NOTHING",
+                (*self._scope, person_id, record_id),
+            )
+
+    def left_contacts(self, person_id: str) -> list[str]:
+        """The records that we made for a person and that were left since; one of them may be somebody's again."""
+        sql = "SELECT record_id FROM left_contact WHERE crm = ? AND account = ? AND person_id = ? ORDER BY record_id"
+        return [row["record_id"] for row in self._all(sql, person_id)]
+
+    def forget_left_contacts(self, person_id: str) -> None:
+        """Drop what was noted of the records that a person left."""
+        with self._database.transaction() as database:
+            database.execute(
+                "DELETE FROM left_contact WHERE crm = ? AND account = ? AND person_id = ?", (*self._scope, person_id)
             )
 
     def forget_record(self, record_id: str) -> None:
@@ -308,7 +329,7 @@ class Ledger:
         )
         return [MessageChange.model_validate(self._codec.decrypt_json(row["body"])) for row in rows]
 
-    # Changes of persons, and replies
+    # Changes of persons
 
     def carried_out(self, sequence: int) -> bool:
         """Whether a merge, split or erasure was carried out."""
@@ -324,19 +345,25 @@ class Ledger:
                 (*self._scope, sequence, _now(), json.dumps(dict(counts or {}))),
             )
 
-    def reply_status(self, reply_key: str) -> str | None:
-        """The status of a reply that we told the CRM last."""
-        sql = "SELECT status FROM reply WHERE crm = ? AND account = ? AND reply = ?"
-        row = self._one(sql, self.fingerprint(reply_key))
+    # Notes
+
+    def note(self, name: str) -> str | None:
+        """What was last noted under this name; ``None`` when nothing was."""
+        row = self._one("SELECT status FROM reply WHERE crm = ? AND account = ? AND reply = ?", self.fingerprint(name))
         return row["status"] if row else None
 
-    def save_reply_status(self, reply_key: str, status: str) -> None:
-        """Keep what we told the CRM of a reply."""
+    def save_note(self, name: str, text: str) -> None:
+        """Note one fact that has no table of its own, in place of what was noted under this name before.
+
+        Under a reply's key: the status that the CRM was told last. Under other names, which say what they are for:
+        what a target or tap has to know again on its next run. The name is kept as a fingerprint, the text as it is: no
+        secret, and nothing that a person wrote.
+        """
         with self._database.transaction() as database:
             database.execute(
                 "INSERT INTO reply (crm, account, reply, status) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (crm, account, reply) DO UPDATE SET status = excluded.status",
-                (*self._scope, self.fingerprint(reply_key), status),
+                (*self._scope, self.fingerprint(name), text),
             )
 
     def _one(self, sql: str, *parameters: Any) -> Row | None:

@@ -227,8 +227,12 @@ class CanonicalSink(BatchSink, Generic[RecordModel]):
         records = [record for item in waiting if (record := self.parse(item.payload)) is not None]
         if records:
             with self.target.uninterrupted():
-                self.write(records)
+                self.write([self.renew(record) for record in records])
         parked.mark_replayed([item.parked_id for item in waiting])
+
+    def renew(self, record: RecordModel) -> RecordModel:
+        """What is written in the place of a record that was parked: itself, unless it may be out of date by now."""
+        return record
 
     def _after_process_record(self, context: dict[str, Any]) -> None:
         """Nothing: the SDK would put whole records into its debug log."""

@@ -11,10 +11,10 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from mappings.errors import OneThreadError, RejectedError
+from mappings.errors import IdentityConflictError, OneThreadError, PayloadError, RejectedError
 from mappings.records import Person
 from stores.ledger import Ledger, LedgerContact
-from targets.crm_consents import is_consent
+from targets.crm_consents import agreed_channels, consent_marks, is_consent
 from targets.crm_links import CrmLinks
 from targets.crm_people import CrmPeople
 
@@ -47,6 +47,7 @@ class CrmContacts(ABC):
         self._count = count
         self._looked_again: set[str] = set()
         self._refused_before: Refusals = {}
+        self._not_switched: Refusals = {}
 
     # What messages and moves ask for
 
@@ -72,12 +73,18 @@ class CrmContacts(ABC):
         """Why a message is on no contact, where nothing more is known."""
         return RejectedError(f"{self.crm}: no {self.noun} can be had for the person")
 
-    def carry_consents(self, source: LedgerContact, into: str) -> None:
-        """A "no" of one person is a "no" of the person that it turned out to be."""
-        target = self._ledger.contact(into)
-        kept = {name: mark for name, mark in source.written.items() if is_consent(name)}
-        if target is not None and kept:
-            self._ledger.save_contact(replace(target, written={**kept, **target.written}, content_hash=None))
+    def show_consents_on(self, survivors: Iterable[str]) -> None:
+        """After people merged contacts: what the persons of both said of advertising is on the survivor."""
+        for record_id in survivors:
+            persons = self._ledger.contacts_of_record(record_id)
+            if any(is_consent(name) for one in persons for name in one.written):
+                self._show_consents(persons[0].person_id)  # what all of them said, see `_agreed`
+
+    def leave(self, contact: LedgerContact) -> None:
+        """Leave a contact whose messages have moved, see `retire`; one that we made is noted for an erasure."""
+        if contact.projection and contact.record_id is not None:
+            self._ledger.save_left_contact(contact.person_id, contact.record_id)
+        self.retire(contact)
 
     @abstractmethod
     def retire(self, contact: LedgerContact) -> None:
@@ -99,18 +106,69 @@ class CrmContacts(ABC):
 
     # What a CRM's own module builds on
 
+    def _show_consents(self, person_id: str) -> None:
+        contact, fields = self._ledger.contact(person_id), self._consent_fields()
+        if contact is not None and fields:
+            # Whatever stands there now is not what we wrote.
+            self._ledger.save_contact(replace(contact, written={**contact.written, **dict.fromkeys(fields, "")}))
+            self._write_consents(person_id)
+
+    def _consent_fields(self) -> list[str]:
+        """The fields of ours in which the CRM shows who agreed to advertising and who did not; none, unless it does."""
+        return []
+
+    def _write_consents(self, person_id: str) -> None:
+        """Write those fields on a person's contact."""
+        raise NotImplementedError
+
+    def _agreed(self, person: Person, contact: LedgerContact | None) -> tuple[list[str], list[str]] | None:
+        """Channels opted in and opted out on a contact; ``None`` when nothing was ever told of that.
+
+        People may have made it another person's contact too, whose "no" counts as well.
+        """
+        own = consent_marks(contact.written if contact else {}, person, self._ledger)
+        found = agreed_channels([own, *(one.written for one in self._others_on(contact))], self._ledger)
+        return found if any(found) or person.opted_out is not None else None
+
+    def _as_it_stands(self, contact: LedgerContact) -> LedgerContact:
+        """The row without the marks of fields of consents that another person's row has otherwise: written since."""
+        others = self._others_on(contact)
+        differ = {
+            name
+            for name in (self._consent_fields() if others else ())
+            if any(one.written.get(name) != contact.written.get(name) for one in others)
+        }
+        return replace(contact, written={**contact.written, **dict.fromkeys(differ, "")}) if differ else contact
+
+    def _others_on(self, contact: LedgerContact | None) -> list[LedgerContact]:
+        """The rows of other persons whose contact it is."""
+        if contact is None or contact.record_id is None:
+            return []
+        rows = self._ledger.contacts_of_record(contact.record_id)
+        return [one for one in rows if one.person_id != contact.person_id]
+
     @abstractmethod
     def _make(self, persons: list[Person]) -> Refusals:
         """Find or create the contacts of persons of whom only messages are known."""
 
     def _wanted(self, persons: Iterable[Person], seen: Container[str] = ()) -> list[Person]:
-        """Those that are written: who has messages or a contact, and was not merged into another meanwhile."""
+        """Those that are written: who has messages or a contact, and was not merged into another meanwhile.
+
+        Whoever said whether advertising is wanted is written on the contact that people made, too.
+        """
         latest = {person.person_id: person for person in persons}
         return [
             person
             for person_id, person in latest.items()
             if self._people.current(person_id) == person_id
-            and (person.message_count or person_id in seen or self._has_contact(person_id))
+            and (
+                person.message_count
+                or person_id in seen
+                or self._has_contact(person_id)
+                or (
+                    (person.opted_in or person.opted_out) and self._consent_fields() and self._people.records_of(person)
+                )
+            )
         ]
 
     def _is_known(self, person: Person) -> bool:
@@ -137,7 +195,10 @@ class CrmContacts(ABC):
         if contact is None:
             self._adopt(person.person_id, chosen)
         elif now.get(contact.record_id or "") not in live:
-            self._switch(contact, chosen)
+            try:
+                self._switch(contact, chosen)
+            except (RejectedError, PayloadError, IdentityConflictError) as error:
+                self._not_switched[person.person_id] = error
         return True
 
     def _adopt(self, person_id: str, record_id: str, *, projection: bool = False) -> None:
@@ -145,12 +206,22 @@ class CrmContacts(ABC):
         self._count(f"{self.nouns} found", 1)
 
     def _switch(self, contact: LedgerContact, record_id: str) -> None:
-        """Another contact is the person's now: the messages move there, and the old one is left."""
+        """Another contact is the person's now: the messages move there, and the old one is left.
+
+        The ledger names the new one only when that is done: a run that dies or is refused is followed by another try.
+        """
         person_id = contact.person_id
         current = self._ledger.contact(person_id) or contact
-        self._links.move(self._ledger.messages_of_person(person_id), record_id, person_id)
-        self.retire(current)
+        errors = self._links.move(self._ledger.messages_of_person(person_id), record_id, person_id)
+        if errors:
+            raise next(iter(errors.values()))
+        self.leave(current)
         self._adopt(person_id, record_id)
+
+    def _take_not_switched(self) -> Refusals:
+        """Whose contact is another one now, and why what was written could not be taken there."""
+        found, self._not_switched = self._not_switched, {}
+        return found
 
     def _has_contact(self, person_id: str) -> bool:
         contact = self._ledger.contact(person_id)

@@ -19,6 +19,7 @@ class CrmLinks(ABC):
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._survivors: set[str] = set()
 
     def survivors(self, record_ids: Iterable[str]) -> dict[str, str | None]:
         """The live contact behind each id, ``None`` when it was deleted; the ledger follows what is found."""
@@ -29,7 +30,13 @@ class CrmLinks(ABC):
                     self._ledger.save_contact(replace(contact, gone=True))
             elif survivor != record_id:
                 self._follow(record_id, survivor)
+                self._survivors.add(survivor)
         return now
+
+    def take_survivors(self) -> list[str]:
+        """The contacts that were found to be survivors of merges since the last call of this method."""
+        found, self._survivors = sorted(self._survivors), set()
+        return found
 
     @abstractmethod
     def deleted(self) -> RejectedError:
@@ -47,7 +54,10 @@ class CrmLinks(ABC):
 
     @abstractmethod
     def _look_up(self, record_ids: Sequence[str]) -> dict[str, str | None]:
-        """The live contact behind each of these ids, ``None`` when there is none; asks the CRM."""
+        """The live contact behind each of these ids, ``None`` when there is none; asks the CRM.
+
+        Other ids of the ledger that were merged into one of the contacts found may be among them.
+        """
 
     def _follow(self, record_id: str, survivor: str) -> None:
         """People merged `record_id` into `survivor`. A CRM that leaves our messages behind moves them here first."""

@@ -71,11 +71,10 @@ class CrmMoves:
 
     def _leave(self, source: LedgerContact, into: str) -> None:
         """What becomes of the contact whose messages have moved to the person `into`."""
-        self._contacts.carry_consents(source, into)
         target = self._ledger.contact(into)
         # The ledger follows contacts that were merged in the CRM meanwhile: those are one, and nobody leaves it.
         if target is None or target.record_id != self._ledger.survivor(source.record_id or ""):
-            self._contacts.retire(source)
+            self._contacts.leave(source)
 
     def _contact_of(self, person_id: str, handles: Sequence[Handle]) -> str:
         """The contact of a person, made if there is none."""
@@ -139,6 +138,7 @@ class CrmMoves:
             messages = self._ledger.messages_of_person(person_id)
             self._messages.erase(messages)
             counts[written] += len(messages)
+            counts[deleted] += self._erase_left(person_id)
             contact = self._ledger.contact(person_id)
             if contact is None:
                 continue
@@ -151,6 +151,18 @@ class CrmMoves:
                 self._ledger.forget_record(contact.record_id)
             self._ledger.forget_contact(person_id)
         return counts
+
+    def _erase_left(self, person_id: str) -> int:
+        """Delete what we made for a person and left since: it is in the CRM's bin, or live with what agents did there.
+
+        One that people merged into another contact is gone, and one that is somebody's contact again is theirs.
+        """
+        left = self._ledger.left_contacts(person_id)
+        now = self._links.survivors(left) if left else {}
+        alone = [one for one in left if now[one] in {None, one} and not self._ledger.contacts_of_record(one)]
+        number = sum(self._contacts.erase(one) for one in alone)
+        self._ledger.forget_left_contacts(person_id)
+        return number
 
 
 def _into(change: PersonChange) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from mappings.records import ArchivedMessage, Consent, Handle, Person
+from mappings.records import ArchivedMessage, Handle, Person, PersonChange
 from stores.graph import Graph
 from stores.ledger import Ledger, LedgerContact
 
@@ -52,15 +52,6 @@ class CrmPeople:
                 names.setdefault(person_id, message.profile.name)
         return {one: Person(person_id=one, handles=seen, name=names.get(one)) for one, seen in handles.items()}
 
-    def decisions(self, consents: Iterable[Consent]) -> dict[str, list[Consent]]:
-        """Person id -> decisions on advertising."""
-        found: dict[str, list[Consent]] = {}
-        for one in consents:
-            person_id = self.person_of_handle(one.handle, one.person_id)
-            if person_id is not None:
-                found.setdefault(person_id, []).append(one)
-        return found
-
     def known(self, person_id: str, seen: Person) -> Person:
         """`seen` with all that the graph knows of the person."""
         handles = self._graph.handles_of(person_id)
@@ -71,6 +62,24 @@ class CrmPeople:
     def name_of(self, person_id: str) -> str | None:
         """The best name that the graph knows."""
         return self._graph.best_name(person_id)
+
+    def as_it_holds(self, change: PersonChange) -> PersonChange | None:
+        """A merge or split without what the graph has taken back since; ``None`` when nothing is left of it.
+
+        One that was parked comes late: carried out then, it would join those who were parted meanwhile, or part those
+        who were joined again.
+        """
+        into = change.into_person_id
+        if into is None or change.change == "erase":
+            return change
+        others = [one for one in change.from_person_ids if one != into]
+        if change.change == "merge":
+            left = [one for one in others if not self._graph.handles_of(one)]
+        else:
+            left = [one for one in others if self._graph.current(one) != self._graph.current(into)]
+        if len(left) == len(others):
+            return change
+        return change.model_copy(update={"from_person_ids": left}) if left else None
 
     def row(self, person_id: str) -> LedgerContact | None:
         """The ledger's row; a pointer to the person it was merged into is no row once the graph has split it off."""

@@ -26,10 +26,13 @@ from mappings.records import (
     Receipt,
     Record,
 )
+from stores.archive import Archive
 from stores.graph import Graph
+from stores.graph.tombstones import Tombstones
 from stores.ledger import Ledger
-from targets.base import CanonicalSink, OneThreadTarget, SettingsModel
-from targets.crm_contacts import Refusals
+from targets.base import CanonicalSink, OneThreadTarget, SettingsModel, UnusedStreamSink
+from targets.crm_contacts import CrmContacts, Refusals
+from targets.crm_links import CrmLinks
 from targets.crm_messages import CrmMessages, Parkable
 from targets.crm_moves import CrmMoves
 from targets.crm_people import CrmPeople
@@ -47,7 +50,6 @@ class Staged:
     messages: list[ArchivedMessage] = field(default_factory=list)
     message_changes: list[MessageChange] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
-    consents: list[Consent] = field(default_factory=list)
 
     def __len__(self) -> int:
         return sum(len(getattr(self, one.name)) for one in fields(self))
@@ -78,6 +80,10 @@ class PersonsSink(CrmSink):
     """Persons with messages: their contacts."""
 
     record_model = Person
+
+    def renew(self, record: Person) -> Person:
+        """The person as the archive tells it now: an old "yes" must not take the place of a "no" said since."""
+        return Archive(self.target.stores).person(record.person_id) or record
 
 
 class PersonChangesSink(CrmSink):
@@ -116,10 +122,18 @@ class ReceiptsSink(CrmSink):
     record_model = Receipt
 
 
-class ConsentsSink(CrmSink):
-    """Who wants advertising, and who does not."""
+class ConsentsSink(UnusedStreamSink):
+    """Who wants advertising and who does not. An archive tells it with the persons; without one it is not shown."""
 
-    record_model = Consent
+    def process_record(self, record: dict[str, Any], context: dict[str, Any]) -> None:
+        """Keep count."""
+        del record
+        context["consents"] = context.get("consents", 0) + 1
+
+    def process_batch(self, context: dict[str, Any]) -> None:
+        """Say how many are shown nowhere; by now every stream of the pipe is known."""
+        if isinstance(self.target, CrmTarget) and not self.target.messages_are_folded:
+            self.target.count("consents not shown for want of an archive", context.get("consents", 0))
 
 
 class CrmTarget(OneThreadTarget[SettingsModel]):
@@ -158,6 +172,16 @@ class CrmTarget(OneThreadTarget[SettingsModel]):
 
     @property
     @abstractmethod
+    def links(self) -> CrmLinks:
+        """Its contacts, alive, merged and deleted."""
+
+    @property
+    @abstractmethod
+    def contacts(self) -> CrmContacts:
+        """Its contacts, as they are found and written."""
+
+    @property
+    @abstractmethod
     def timeline(self) -> CrmMessages:
         """Its messages."""
 
@@ -184,8 +208,8 @@ class CrmTarget(OneThreadTarget[SettingsModel]):
 
     # Writing: what a CRM says of its own
 
-    def write_persons(self, staged: Staged) -> Refusals:
-        """Write the contacts of `staged.persons`, with what else was collected about them."""
+    def write_persons(self, persons: list[Person]) -> Refusals:
+        """Write the contacts of these persons."""
         raise NotImplementedError
 
     def write_messages(self, messages: list[ArchivedMessage], *, keep: bool) -> Parkable:
@@ -198,8 +222,8 @@ class CrmTarget(OneThreadTarget[SettingsModel]):
 
     def write_all(self, staged: Staged) -> None:
         """Write what was collected. Each record is written or parked, or the method raises."""
-        if staged.persons or staged.consents:
-            self.park_refused(staged.persons, "person_id", self.write_persons(staged))
+        if staged.persons:
+            self.park_refused(staged.persons, "person_id", self.write_persons(staged.persons))
         self.carry_out(staged.person_changes)
         if staged.messages:
             errors = self.write_messages(staged.messages, keep=not self.messages_are_folded)
@@ -211,10 +235,15 @@ class CrmTarget(OneThreadTarget[SettingsModel]):
     # Writing: the same everywhere
 
     def carry_out(self, changes: Iterable[PersonChange]) -> None:
-        """Carry out merges, splits and erasures in their order."""
+        """Carry out merges, splits and erasures in their order, as far as they hold still."""
         for change in sorted(changes, key=lambda one: one.sequence):
+            now = self.people.as_it_holds(change)
+            if now is None:
+                self.ledger.mark_carried_out(change.sequence)
+                self.count(f"persons {change.change} undone since")
+                continue
             try:
-                self.moves.carry_out(change)
+                self.moves.carry_out(now)
             except (RejectedError, PayloadError, IdentityConflictError) as error:
                 self.park_each([(change, error)])
 
@@ -265,9 +294,32 @@ class CrmTarget(OneThreadTarget[SettingsModel]):
             super()._drain_all(sink_list, parallelism)
             self._write_staged()
 
+    def _without_erased(self, staged: Staged) -> Staged:
+        """What is left of it: whoever was erased since, or is by a change among it, is not written again."""
+        changes = [change for change in staged.person_changes if change.change == "erase"]
+        erased = {person_id for change in changes for person_id in change.from_person_ids}
+        tombstones = Tombstones.of(self.stores)
+
+        def left(records: list[Any]) -> list[Any]:
+            kept = [one for one in tombstones.without_erased(records) if one is not None]
+            return [one for one in kept if getattr(one, "person_id", None) not in erased]
+
+        kept = Staged(
+            persons=left(staged.persons),
+            person_changes=staged.person_changes,
+            conversations=left(staged.conversations),
+            messages=left(staged.messages),
+            message_changes=left(staged.message_changes),
+            receipts=left(staged.receipts),
+        )
+        self.count("records of erased persons left out", len(staged) - len(kept))
+        return kept
+
     def _write_staged(self) -> None:
         """One process at a time makes contacts and settles intents in one account."""
-        staged, self._staged = self._staged, Staged()
+        staged, self._staged = self._without_erased(self._staged), Staged()
         if len(staged):
             with self.stores.lock(f"{self.crm}-create-{self.account}"):
                 self.write_all(staged)
+                if "links" in self.__dict__ and (survivors := self.links.take_survivors()):
+                    self.contacts.show_consents_on(survivors)

@@ -30,6 +30,7 @@ from mappings.records import (
 from stores.archive.contacts import save_consents, save_contacts
 from stores.archive.conversations import refresh_conversations
 from stores.archive.erasing import ArchiveReader, Known, Theirs, erase_from_archive
+from stores.archive.mail_threads import thread_now
 from stores.archive.messages import fold_messages, message_record, read_message
 from stores.archive.persons import follow_graph, is_behind, learn_handles, refresh_persons
 from stores.archive.writing import Writing, counter, name_words, select_in, unseal
@@ -255,6 +256,10 @@ class Archive:
         )
         return Conversation.model_validate(self._record("conversations", row)) if row else None
 
+    def conversation_now(self, conversation_key: str) -> Conversation | None:
+        """The same; of a mail thread that another absorbed, the one that it is part of by now."""
+        return self.conversation(thread_now(self._database, self._codec, conversation_key) or conversation_key)
+
     def conversations_of(self, person_id: str) -> list[Conversation]:
         """All conversations with a person, the last active first."""
         rows = self._database.query(
@@ -295,14 +300,6 @@ class Archive:
         consent = Consent.model_validate(self._record("consents", row))
         is_former = row["head_mark"] != self._codec.fingerprint(handle_key)
         return None if is_former and consent.status == "opted_in" else consent
-
-    def consent_decisions(self, handle_key: str, channel: str, account: str, purpose: str) -> list[Consent]:
-        """Every decision this handle ever made for that purpose, oldest first."""
-        rows = self._database.query(
-            "SELECT body FROM consent_decision WHERE consent_mark = ? ORDER BY decided_at, decision_mark",
-            (self._consent_mark(handle_key, channel, account, purpose),),
-        )
-        return [Consent.model_validate(unseal(self._codec, row["body"])) for row in rows]
 
     # Persons
 

@@ -85,11 +85,11 @@ def save_consents(writing: Writing, consents: Sequence[Consent]) -> None:
             if decision not in known
         ],
     )
-    content_marks = {}
+    stored = {}
     for row in writing.select("SELECT * FROM consent WHERE consent_mark IN [keys]", joined):
         before = Consent.model_validate(writing.unseal(row["body"]))
         joined[row["consent_mark"]] = fold.join_consents(before, joined[row["consent_mark"]])
-        content_marks[row["consent_mark"]] = row["content_mark"]
+        stored[row["consent_mark"]] = row
     rows = []
     for mark in sorted(joined):
         consent = joined[mark]
@@ -97,8 +97,9 @@ def save_consents(writing: Writing, consents: Sequence[Consent]) -> None:
         content_mark = writing.content_mark(record)
         owners = owners_then(writing, [consent.handle], consent.decided_at)
         head = writing.meet(owners, consent.person_id if owners == [consent.handle] else None)
-        if content_marks.get(mark) == content_mark:
+        if mark in stored and stored[mark]["content_mark"] == content_mark:
             continue
+        writing.deciders.update(one for one in (head, stored[mark]["head_mark"] if mark in stored else None) if one)
         rows.append(
             {
                 "consent_mark": mark,

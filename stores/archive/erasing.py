@@ -322,7 +322,10 @@ class _Eraser:
         """Delete the decisions of the time in which the handle was theirs; another owner's stay and count."""
         rows = self._writing.select("SELECT consent_mark FROM consent WHERE head_mark IN [keys]", self._theirs.heads)
         by_head = {row["consent_mark"] for row in rows}
-        for mark in sorted(by_head | self._consents_in_time()):
+        marks = by_head | self._consents_in_time()
+        rows = self._writing.select("SELECT head_mark FROM consent WHERE consent_mark IN [keys]", marks)
+        self._writing.deciders.update(row["head_mark"] for row in rows)
+        for mark in sorted(marks):
             left: list[Consent] = []
             for row in self._database.query("SELECT * FROM consent_decision WHERE consent_mark = ?", (mark,)):
                 decision = Consent.model_validate(self._writing.unseal(row["body"]))
@@ -352,12 +355,14 @@ class _Eraser:
         for other in decisions[1:]:
             consent = fold.join_consents(consent, other)
         record = consent.model_dump(mode="json")
+        head = self._writing.meet(owners_then(self._writing, [consent.handle], consent.decided_at), None)
+        self._writing.deciders.update([head] if head else [])
         row = {
             "consent_mark": mark,
             "sequence": self._writing.number("consents"),
             "content_mark": self._writing.content_mark(record),
             "body": self._writing.seal(record),
-            "head_mark": self._writing.meet(owners_then(self._writing, [consent.handle], consent.decided_at), None),
+            "head_mark": head,
         }
         self._writing.upsert("consent", [row])
 

@@ -146,9 +146,9 @@ def _head_changes(writing: Writing, heads: Iterable[str]) -> None:
 
 def _head_consents(writing: Writing, heads: Iterable[str]) -> None:
     rows = []
-    for row in writing.select("SELECT consent_mark, body FROM consent WHERE head_mark IN [keys]", heads):
+    for row in writing.select("SELECT consent_mark, head_mark, body FROM consent WHERE head_mark IN [keys]", heads):
         consent = Consent.model_validate(writing.unseal(row["body"]))
-        rows.append(
-            (writing.meet(owners_then(writing, [consent.handle], consent.decided_at), None), row["consent_mark"])
-        )
+        head = writing.meet(owners_then(writing, [consent.handle], consent.decided_at), None)
+        writing.deciders.update(one for one in (head, row["head_mark"]) if one)
+        rows.append((head, row["consent_mark"]))
     writing.database.execute_many("UPDATE consent SET head_mark = ? WHERE consent_mark = ?", rows)

@@ -12,8 +12,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from mappings import ids
+from mappings.errors import PayloadError
 from mappings.records import Handle, Message
-from stores.archive.writing import Writing
+from stores.archive.writing import Writing, unseal
+from stores.codec import Codec
+from stores.database import Database
+
+
+def thread_now(database: Database, codec: Codec, key: str) -> str | None:
+    """The key of the mail thread that the one with this key has become part of; ``None`` when it is no mail thread."""
+    try:
+        channel, account, thread = ids.parse_conversation_key(key)
+    except PayloadError:
+        return None
+    local, at, rest = thread.partition("@")
+    domain, slash, thread_id = rest.partition("/")
+    if not slash:
+        return None
+    head = Handle(kind="email", value=f"{local}{at}{domain}")
+    row = database.query_one(
+        "SELECT t.body FROM mail_node n JOIN mail_thread t ON t.set_mark = n.set_mark WHERE n.node_mark = ?",
+        (codec.fingerprint(_node_text(channel, account, head, thread_id)),),
+    )
+    return str(unseal(codec, row["body"])["key"]) if row else None
 
 
 @dataclass(slots=True)
@@ -157,4 +178,8 @@ class MailThreads:
         return set_mark
 
     def _node_mark(self, message: Message, head: Handle, thread_id: str) -> str:
-        return self._writing.mark(f"thread|{message.channel}|{message.account}|{head.key}|{thread_id}")
+        return self._writing.mark(_node_text(message.channel, message.account, head, thread_id))
+
+
+def _node_text(channel: str, account: str, head: Handle, thread_id: str) -> str:
+    return f"thread|{channel}|{account}|{head.key}|{thread_id}"

@@ -10,23 +10,33 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mappings import fold
-from mappings.records import Contact, Conversation, Person, PersonChange
+from mappings.records import Consent, Contact, Conversation, Person, PersonChange
 from stores.archive.former import follow_cuts
 from stores.archive.writing import Writing, counter, save_counter, time_text
 from stores.database import Database, Row
 from stores.graph import Graph
 
 _PAGE = 500
+_DERIVATION = 1
+"""Goes up when a person says something new of what the archive already had: then those who have it are told again."""
 
 
 def is_behind(database: Database, graph: Graph) -> bool:
-    """Whether the graph has changes that the archive did not follow yet."""
-    return graph.last_sequence() != counter(database, "graph") or graph.cut_version() != counter(database, "cuts")
+    """Whether the graph has changes that the archive did not follow yet, or persons are told in another way now."""
+    return (
+        graph.last_sequence() != counter(database, "graph")
+        or graph.cut_version() != counter(database, "cuts")
+        or counter(database, "derivation") != _DERIVATION
+    )
 
 
 def follow_graph(writing: Writing) -> None:
     """Take over what changed in the graph since the last time."""
     follow_cuts(writing)
+    if counter(writing.database, "derivation") != _DERIVATION:
+        # 1: consents are told with the person.
+        writing.deciders.update(row["head_mark"] for row in writing.database.query("SELECT head_mark FROM consent"))
+        save_counter(writing.database, "derivation", _DERIVATION)
     applied, last = counter(writing.database, "graph"), writing.graph.last_sequence()
     if last == applied:
         return
@@ -97,6 +107,8 @@ def learn_handles(writing: Writing) -> None:
 
 def refresh_persons(writing: Writing) -> None:
     """Derive again every person that the transaction touched; one that has nothing left is forgotten."""
+    deciding = writing.select("SELECT person_id FROM handle WHERE handle_mark IN [keys]", writing.deciders)
+    writing.persons.update(row["person_id"] for row in deciding if row["person_id"] is not None)
     stored = {
         row["person_id"]: row
         for row in writing.select("SELECT * FROM person WHERE person_id IN [keys]", writing.persons)
@@ -114,6 +126,7 @@ def refresh_persons(writing: Writing) -> None:
         writing.persons,
     ):
         contacts.setdefault(row["person_id"], []).append(Contact.model_validate(writing.unseal(row["body"])))
+    consents = _consents(writing)
     alive = {
         row["person_id"]
         for row in writing.select("SELECT DISTINCT person_id FROM handle WHERE person_id IN [keys]", writing.persons)
@@ -125,7 +138,8 @@ def refresh_persons(writing: Writing) -> None:
             continue
         before = stored.get(person_id)
         threads = conversations.get(person_id, [])
-        person = _derive(writing, person_id, before, threads, contacts.get(person_id, []))
+        decisions = consents.get(person_id, [])
+        person = _derive(writing, person_id, before, threads, contacts.get(person_id, []), decisions)
         told = _row(writing, *person, before)
         if told is not None:
             rows.append(told)
@@ -143,8 +157,30 @@ def word_mark(writing: Writing, word: str) -> str:
     return writing.mark(f"word|{word}")
 
 
+def _consents(writing: Writing) -> dict[str, list[Consent]]:
+    """Person id -> the last decision of each handle.
+
+    What a former owner of a handle allowed is nothing that anybody can use any more; a "no" stands.
+    """
+    found: dict[str, list[Consent]] = {}
+    for row in writing.select(
+        "SELECT h.person_id, c.head_mark, c.body FROM consent c JOIN handle h ON h.handle_mark = c.head_mark"
+        " WHERE h.person_id IN [keys]",
+        writing.persons,
+    ):
+        consent = Consent.model_validate(writing.unseal(row["body"]))
+        if consent.status == "opted_out" or row["head_mark"] == writing.handle_mark(consent.handle):
+            found.setdefault(row["person_id"], []).append(consent)
+    return found
+
+
 def _derive(
-    writing: Writing, person_id: str, before: Row | None, threads: Sequence[Conversation], contacts: Sequence[Contact]
+    writing: Writing,
+    person_id: str,
+    before: Row | None,
+    threads: Sequence[Conversation],
+    contacts: Sequence[Contact],
+    consents: Sequence[Consent],
 ) -> tuple[Person, bool]:
     """The person, and whether the graph knows it. The graph is asked again only where it changed."""
     if before is not None and before["in_graph"] and person_id not in writing.renewed:
@@ -160,7 +196,9 @@ def _derive(
         handles = sorted({handle for head in heads for handle in head}, key=lambda handle: handle.key)
         named = [(one.modified_at, one.name) for one in contacts if one.name and not one.deleted]
         name = name or (max(named)[1] if named else None)
-    person = fold.derive_person(person_id, handles, threads, name=name, locale=locale, shared_line=shared)
+    person = fold.derive_person(
+        person_id, handles, threads, name=name, locale=locale, shared_line=shared, consents=consents
+    )
     return person, in_graph
 
 

@@ -36,6 +36,7 @@ class Writing:
         conversations: marks of those to derive again.
         persons: ids of those to derive again.
         renewed: of these, the persons whose handles or name may have changed in the graph.
+        deciders: marks of handles whose consents changed: their persons are derived again as well.
         handles: every handle met, by mark.
         folded: the messages written so far, by mark.
         refold: marks of messages that must be folded again though nothing new came.
@@ -51,6 +52,7 @@ class Writing:
         self.conversations: set[str] = set()
         self.persons: set[str] = set()
         self.renewed: set[str] = set()
+        self.deciders: set[str] = set()
         self.handles: dict[str, Seen] = {}
         self.folded: dict[str, ArchivedMessage] = {}
         self.refold: set[str] = set()

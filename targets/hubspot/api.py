@@ -192,12 +192,13 @@ class HubSpotApi(Connection):
             if not answer.ok and answer.status != 404:
                 raise rejected(f"POST {kind}/batch/archive", answer.status, answer.body)
 
-    def purge_contact(self, record_id: str) -> None:
-        """Delete a contact for good, as privacy law asks; one that is gone already is no error."""
+    def purge_contact(self, record_id: str) -> bool:
+        """Delete a contact for good, as privacy law asks; whether it was there."""
         path = self.paths.objects(CONTACTS, "gdpr-delete")
         answer = self.call("POST", path, "contacts/gdpr-delete", body={"objectId": record_id})
         if not answer.ok and answer.status != 404:
             raise rejected("POST contacts/gdpr-delete", answer.status, answer.body)
+        return answer.ok
 
     def associate(self, kind: str, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Put activities of one kind on contacts' timelines: (activity id, contact id). Again is harmless.

@@ -7,11 +7,12 @@ projection its name and addresses while they are still ours or empty.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from mappings.records import Person
 from mappings.to_hubspot import PERSON_ID, PROJECTION
 from stores.ledger import Ledger, LedgerContact
+from targets.crm_consents import with_consents
 from targets.crm_contacts import Refusals
 from targets.hubspot.answers import Refused, object_in
 from targets.hubspot.api import CONTACTS, HubSpotApi
@@ -26,14 +27,14 @@ class Draft:
 
     Attributes:
         own: properties of ours; `standard` those that people own.
-        marks: kept with it in the ledger.
+        consents: marks of what the person said of advertising, to stand in the ledger; ``None``: those that do.
         whole: whether this is all that there is to say of the person.
     """
 
     person: Person
     own: dict[str, str]
     standard: dict[str, str]
-    marks: dict[str, str] = field(default_factory=dict)
+    consents: dict[str, str] | None = None
     whole: bool = True
 
 
@@ -61,19 +62,20 @@ class ContactUpdates:
         inputs: dict[str, dict[str, str]] = {}
         hashes: dict[str, str | None] = {}
         guarded: dict[str, dict[str, str]] = {}
-        marks: dict[str, dict[str, str]] = {}
+        consents: dict[str, dict[str, str] | None] = {}
         for draft, contact in drafts:
             if not contact.projection and draft.whole:
                 draft = replace(draft, own={**draft.own, PROJECTION: "false"}, standard={})
-            content_hash = self._ledger.content_hash({**draft.own, **draft.standard})
+            # With the consents: of two persons on one contact one can change its mind and the field stay as it is.
+            content_hash = self._ledger.content_hash({**draft.own, **draft.standard, **(draft.consents or {})})
             if content_hash == contact.content_hash:
                 continue
             hashes[contact.person_id] = content_hash if draft.whole else contact.content_hash
             inputs[contact.person_id] = self._changed(draft.own, contact)
             guarded[contact.person_id] = self._changed(draft.standard, contact) if contact.projection else {}
-            marks[contact.person_id] = draft.marks
+            consents[contact.person_id] = draft.consents
         self._allow(guarded, inputs)
-        return self._write_updates(inputs, hashes, marks)
+        return self._write_updates(inputs, hashes, consents)
 
     def _changed(self, properties: Mapping[str, str], contact: LedgerContact) -> dict[str, str]:
         return {
@@ -102,13 +104,13 @@ class ContactUpdates:
         self,
         updates: Mapping[str, dict[str, str]],
         hashes: Mapping[str, str | None],
-        marks: Mapping[str, Mapping[str, str]],
+        consents: Mapping[str, Mapping[str, str] | None],
     ) -> Refusals:
-        failed = self._write_once(updates, hashes, marks)
+        failed = self._write_once(updates, hashes, consents)
         refused: Refusals = {person_id: one.error for person_id, one in failed.items()}
         again = self._to_try_again(updates, failed, refused)
         # Not all of it is written then, so the next run looks again.
-        failed = self._write_once(again, dict.fromkeys(again), marks)
+        failed = self._write_once(again, dict.fromkeys(again), consents)
         refused = {person_id: error for person_id, error in refused.items() if person_id not in again}
         return refused | {person_id: one.error for person_id, one in failed.items()}
 
@@ -116,7 +118,7 @@ class ContactUpdates:
         self,
         updates: Mapping[str, dict[str, str]],
         hashes: Mapping[str, str | None],
-        marks: Mapping[str, Mapping[str, str]],
+        consents: Mapping[str, Mapping[str, str] | None],
     ) -> dict[str, Refused]:
         rows = {person_id: self._ledger.contact(person_id) for person_id in updates}
         inputs = [
@@ -128,7 +130,8 @@ class ContactUpdates:
         with self._ledger.transaction():
             for person_id, row in rows.items():
                 if row is not None and person_id not in written.refused:
-                    now = {**row.written, **marks.get(person_id, {}), **marks_of(updates[person_id], self._ledger)}
+                    before = with_consents(row.written, consents[person_id])
+                    now = {**before, **marks_of(updates[person_id], self._ledger)}
                     self._ledger.save_contact(replace(row, written=now, content_hash=hashes[person_id]))
         self._count("contacts updated", len(written.results))
         return written.refused

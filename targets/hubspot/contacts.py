@@ -14,10 +14,10 @@ from typing import Any
 
 from mappings.crm_words import emails_of
 from mappings.errors import CredentialsError, IdentityConflictError, RejectedError
-from mappings.records import Consent, Person
+from mappings.records import Person
 from mappings.to_hubspot import CONTACT_PROPERTIES, PERSON_ID, PROJECTION, consent_facts, contact_facts, name_facts
 from stores.ledger import Ledger, LedgerContact
-from targets.crm_consents import agreed_channels, consent_marks
+from targets.crm_consents import consent_marks
 from targets.crm_contacts import CrmContacts, Refusals
 from targets.crm_people import CrmPeople
 from targets.hubspot.answers import Refused, object_in
@@ -56,47 +56,37 @@ class Contacts(CrmContacts):
         self._settings = settings
         self._updates = ContactUpdates(api, ledger, links, fields, settings, count)
 
-    def write(
-        self,
-        persons: Iterable[Person],
-        consents: Mapping[str, Sequence[Consent]] | None = None,
-    ) -> Refusals:
+    def write(self, persons: Iterable[Person]) -> Refusals:
         """Make or find the contacts of persons who have messages, and write what has changed.
 
         Args:
             persons: as the archive tells them.
-            consents: person id -> new decisions on advertising.
         """
-        decisions = dict(consents or {})
         wanted = self._wanted(persons)
         for person in wanted:
             self._refused_before.pop(person.person_id, None)
-        drafts = {person.person_id: self._draft(person, decisions.pop(person.person_id, ())) for person in wanted}
+        drafts = {person.person_id: self._draft(person) for person in wanted}
         refused = self._find_or_create(wanted, drafts)
-        told = [draft for person_id, draft in drafts.items() if person_id not in refused]
-        for person_id, ones in decisions.items():
-            if self._has_contact(person_id):
-                told.append(self._draft_of_consents(person_id, ones))
-        return refused | self._update(told)
+        return refused | self._update([draft for person_id, draft in drafts.items() if person_id not in refused])
 
-    def _draft(self, person: Person, decisions: Sequence[Consent]) -> Draft:
+    def _draft(self, person: Person) -> Draft:
         contact = self._people.row(person.person_id)
-        marks = consent_marks(contact.written if contact else {}, decisions, self._ledger)
-        facts = {**contact_facts(person), **self._consent_facts(marks)}
+        facts = {**contact_facts(person), **self._consent_facts(person, contact)}
         own = {PERSON_ID: person.person_id, **self._fields.properties(facts, "onethread")}
         standard = self._fields.properties({**name_facts(person), **facts}, "people")
-        return Draft(person, own, standard, marks)
+        return Draft(person, own, standard, consent_marks(contact.written if contact else {}, person, self._ledger))
 
-    def _draft_of_consents(self, person_id: str, decisions: Sequence[Consent]) -> Draft:
-        contact = self._people.row(person_id)
-        marks = consent_marks(contact.written if contact else {}, decisions, self._ledger)
-        own = self._fields.properties(self._consent_facts(marks), "onethread")
-        return Draft(Person(person_id=person_id, handles=[]), own, {}, marks, whole=False)
+    def _consent_facts(self, person: Person, contact: LedgerContact | None) -> dict[str, str]:
+        agreed = self._agreed(person, contact)
+        return consent_facts(*agreed) if agreed else {}
 
-    def _consent_facts(self, marks: Mapping[str, str]) -> dict[str, str]:
-        if not marks:
-            return {}
-        return consent_facts(*agreed_channels(marks, self._ledger))
+    def _consent_fields(self) -> list[str]:
+        return list(self._fields.properties(consent_facts((), ()), "onethread"))
+
+    def _write_consents(self, person_id: str) -> None:
+        person = Person(person_id=person_id, handles=[])
+        facts = self._consent_facts(person, self._people.row(person_id))
+        self._update([Draft(person, self._fields.properties(facts, "onethread"), {}, whole=False)])
 
     def _make(self, persons: list[Person]) -> Refusals:
         names = {one.person_id: self._fields.properties(name_facts(one), "people") for one in persons}
@@ -113,7 +103,8 @@ class Contacts(CrmContacts):
     def retire(self, contact: LedgerContact) -> None:
         """Leave a contact whose messages have moved: our properties are cleared, and an empty projection archived.
 
-        Repeats: harmless.
+        What is archived is emptied: privacy law's deletion reaches live contacts only (assumed: the worst case), and
+        what HubSpot archived can be restored for 90 days. Repeats: harmless.
         """
         record_id = contact.record_id
         if record_id is None or len(self._ledger.contacts_of_record(record_id)) > 1:
@@ -125,10 +116,14 @@ class Contacts(CrmContacts):
         ours = contact.written.keys() & set(self._fields.ours)
         if object_in(record.get("properties")).get(PERSON_ID) == contact.person_id:
             ours.add(PERSON_ID)
+        empty = self._settings.archive_empty_projections and contact.projection and self._is_empty(contact, record)
+        if empty:
+            values = object_in(record.get("properties"))
+            ours |= {name for name in self._fields.peoples if values.get(name)}  # written by us, as it is empty
         clear = {"id": record_id, "properties": dict.fromkeys(sorted(ours), ""), "objectWriteTraceId": record_id}
         if ours:
             self._api.write_batch(CONTACTS, "update", [clear], size=1)
-        if self._settings.archive_empty_projections and contact.projection and self._is_empty(contact, record):
+        if empty:
             self._api.archive(CONTACTS, [record_id])
             self._count("empty contacts archived", 1)
 
@@ -153,18 +148,19 @@ class Contacts(CrmContacts):
 
     def erase(self, record_id: str) -> int:
         """Delete a contact that we made for good, as HubSpot does it for privacy."""
-        self._api.purge_contact(record_id)
-        return 1
+        return int(self._api.purge_contact(record_id))
 
     # Finding and making
 
     def _find_or_create(self, persons: Sequence[Person], drafts: Mapping[str, Draft]) -> Refusals:
         unknown = [person for person in persons if not self._is_known(person)]
+        refused = self._take_not_switched()
         if not unknown:
-            return {}
+            return refused
         if not self._knows_all():
             unknown = self._adopt_by_person_id(unknown)
-        taken, refused = self._adopt_by_email(unknown)
+        taken, conflicts = self._adopt_by_email(unknown)
+        refused |= conflicts
         to_create = [
             self._without_taken(drafts[one.person_id], taken[one.person_id])
             for one in unknown
@@ -180,11 +176,11 @@ class Contacts(CrmContacts):
 
     def _knows_all(self) -> bool:
         """Whether no contact can carry a person id that the ledger does not know: it was there from the first on."""
-        return self._ledger.reply_status(_ALL_KNOWN) == "yes"
+        return self._ledger.note(_ALL_KNOWN) == "yes"
 
     def _note_all_known(self, *, yes: bool) -> None:
-        if self._ledger.reply_status(_ALL_KNOWN) is not None:
-            self._ledger.save_reply_status(_ALL_KNOWN, "yes" if yes else "no")
+        if self._ledger.note(_ALL_KNOWN) is not None:
+            self._ledger.save_note(_ALL_KNOWN, "yes" if yes else "no")
 
     def _adopt_by_person_id(self, persons: Sequence[Person]) -> list[Person]:
         """Contacts that carry the person's id: made by a run that did not live to note it. Returns the others."""
@@ -256,8 +252,9 @@ class Contacts(CrmContacts):
         with self._ledger.transaction():
             for person_id, record in written.results.items():
                 draft = by_id[person_id]
-                marks = {**draft.marks, **marks_of(values[person_id], self._ledger)}
-                content_hash = self._ledger.content_hash(draft.own | self._whole_standard(draft))
+                consents = draft.consents or {}
+                marks = {**consents, **marks_of(values[person_id], self._ledger)}
+                content_hash = self._ledger.content_hash(draft.own | self._whole_standard(draft) | consents)
                 contact = LedgerContact(person_id, str(record["id"]), True, content_hash, marks)
                 self._ledger.save_contact(contact)
         self._count("contacts created", len(written.results))
@@ -267,7 +264,13 @@ class Contacts(CrmContacts):
         """Write what differs from what we wrote last."""
         rows = {draft.person.person_id: self.of(draft.person.person_id) for draft in drafts}
         live = {one: row for one, row in rows.items() if row is not None and row.record_id and not row.gone}
-        return self._updates.write([(draft, live[one]) for draft in drafts if (one := draft.person.person_id) in live])
+        return self._updates.write(
+            [
+                (draft, self._as_it_stands(live[person_id]))
+                for draft in drafts
+                if (person_id := draft.person.person_id) in live
+            ]
+        )
 
     # Small questions
 
@@ -304,7 +307,7 @@ class Contacts(CrmContacts):
 
 def note_new_account(ledger: Ledger) -> None:
     """Note that no contact carries a person id yet: the property was created just now, for this ledger."""
-    ledger.save_reply_status(_ALL_KNOWN, "yes")
+    ledger.save_note(_ALL_KNOWN, "yes")
 
 
 def _is_projection(properties: Mapping[str, Any]) -> bool:

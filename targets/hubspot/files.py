@@ -161,8 +161,9 @@ class Files:
         """Delete the files of written messages for good; again is harmless. How many there were."""
         deleted = 0
         for one in messages:
-            parts = (one.kept or {}).get("parts") or []
-            marks = [self._ledger.fingerprint(str(part["message_key"])) for part in parts] or [one.message]
+            kept = one.kept or {}
+            parts = [self._ledger.fingerprint(str(part["message_key"])) for part in kept.get("parts") or []]
+            marks = kept.get("part_marks") or parts or [one.message]
             deleted += sum(self._delete(mark) for mark in marks)
         return deleted
 
@@ -186,11 +187,11 @@ class Files:
     # What is noted
 
     def _known(self, mark: str) -> dict[str, str] | None:
-        text = self._ledger.reply_status(f"files {mark}")
+        text = self._ledger.note(f"files {mark}")
         return None if text is None else dict(json.loads(text))
 
     def _save(self, mark: str, known: dict[str, str]) -> None:
-        self._ledger.save_reply_status(f"files {mark}", json.dumps(known))
+        self._ledger.save_note(f"files {mark}", json.dumps(known))
 
     def _open(self) -> dict[str, str]:
         """Of messages with an upload that may have no record yet: fingerprint -> that of the ledger's row."""

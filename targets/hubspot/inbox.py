@@ -133,7 +133,7 @@ class Inbox:
         key = reply_key("hubspot", self._settings.portal_id, inbox_record(channel_id), message_id)
         with self._ledger.transaction():
             self._ledger.save_messages([replace(entry, record_id=Place(INBOX, message_id, channel_id).text)])
-            self._ledger.save_reply_status(key, PUBLISHED)
+            self._ledger.save_note(key, PUBLISHED)
         self._count("messages published", 1)
         if answer.body.get("truncationStatus") not in {None, "NOT_TRUNCATED"}:
             self._count("messages cut short by HubSpot", 1)
@@ -167,14 +167,14 @@ class Inbox:
         """Set the status of an inbox message, unless it got further already; why it could not be set."""
         key = reply_key("hubspot", self._settings.portal_id, inbox_record(place.channel_id or ""), place.record_id)
         mark = f"inbox status {key}"
-        before = self._ledger.reply_status(mark)
+        before = self._ledger.note(mark)
         if INBOX_RANKS.get(before or "", 0) >= INBOX_RANKS[told["statusType"]]:
             return None
         path = self._api.paths.channels(place.channel_id or "", "messages", place.record_id)
         answer = self._api.call("PATCH", path, "custom-channels/messages/id", body=dict(told))
         if not answer.ok:
             return rejected("PATCH custom-channels/messages/id", answer.status, answer.body)
-        self._ledger.save_reply_status(mark, told["statusType"])
+        self._ledger.save_note(mark, told["statusType"])
         self._count("statuses told in the inbox", 1)
         return None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from mappings.errors import RejectedError
 from stores.ledger import Ledger, LedgerMessage
@@ -37,15 +38,17 @@ class Links(CrmLinks):
     def _look_up(self, record_ids: Sequence[str]) -> dict[str, str | None]:
         now: dict[str, str | None] = {}
         for one in self._api.read_batch(CONTACTS, record_ids, ["hs_merged_object_ids"]):
-            record_id = str(one["id"])
-            merged = object_in(one.get("properties")).get("hs_merged_object_ids") or ""
-            now |= {old.strip(): record_id for old in str(merged).split(";") if old.strip() in record_ids}
-            now[record_id] = record_id
+            now |= dict.fromkeys(_ids_of(one), str(one["id"]))
         for record_id in record_ids:
             if record_id not in now:
-                found = self._api.fetch(CONTACTS, record_id, ["hs_object_id"])
-                now[record_id] = str(found["id"]) if found else None
-        return {record_id: now[record_id] for record_id in record_ids}
+                now[record_id] = None
+                if (found := self._api.fetch(CONTACTS, record_id, ["hs_merged_object_ids"])) is not None:
+                    now |= dict.fromkeys([*_ids_of(found), record_id], str(found["id"]))
+        # A merge makes a contact of its own: the other one that went into it is found with this one.
+        return {one: survivor for one, survivor in now.items() if one in record_ids or self._is_known(one)}
+
+    def _is_known(self, record_id: str) -> bool:
+        return bool(self._ledger.contacts_of_record(record_id))
 
     def attach(self, messages: Mapping[str, str]) -> tuple[dict[str, str], dict[str, RejectedError]]:
         """Put activities on timelines: place -> contact id. A thread of the inbox stays with its contact.
@@ -100,6 +103,12 @@ class Links(CrmLinks):
     def _is_deleted(self, text: str) -> bool:
         place = place_of(text)
         return place.kind != INBOX and self._api.fetch(place.kind, place.record_id, ["hs_object_id"]) is None
+
+
+def _ids_of(record: Mapping[str, Any]) -> list[str]:
+    """The id of a contact, and those of the contacts that were merged into it."""
+    merged = object_in(record.get("properties")).get("hs_merged_object_ids") or ""
+    return [*(old.strip() for old in str(merged).split(";") if old.strip()), str(record["id"])]
 
 
 def _by_kind(places: Iterable[str]) -> dict[str, list[Place]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mappings.errors import OneThreadError, PayloadError, RejectedError
+from mappings.errors import PayloadError, RejectedError
 from mappings.from_hubspot import CRM, queued_versions
 from mappings.ids import parse_reply_key
 from mappings.records import Receipt
@@ -24,6 +24,7 @@ from mappings.to_hubspot import (
     reply_properties,
 )
 from stores.ledger import Ledger
+from targets.crm_replies import Fate, Untold, furthest_fates
 from targets.hubspot.answers import object_in
 from targets.hubspot.api import CONTACTS, HubSpotApi
 from targets.hubspot.inbox import Inbox
@@ -32,16 +33,16 @@ from targets.hubspot.settings import HubSpotTargetSettings
 
 
 @dataclass(frozen=True, slots=True)
-class _Fate:
-    receipt: Receipt
-    reply_key: str
+class _Fate(Fate):
     record_id: str
     moment: str
     properties: dict[str, str]
 
-    @property
-    def rank(self) -> int:
-        return REPLY_RANKS[self.properties[REPLY_STATUS]]
+
+@dataclass(frozen=True, slots=True)
+class _InboxFate(Fate):
+    place: Place
+    told: dict[str, str]
 
 
 class Replies:
@@ -61,66 +62,42 @@ class Replies:
         self._settings = settings
         self._count = count
 
-    def write(self, receipts: Iterable[Receipt]) -> list[tuple[Receipt, OneThreadError]]:
-        """Tell the contacts; returns what could not be told.
+    def write(self, receipts: Iterable[Receipt]) -> Untold:
+        """Tell the contacts and the inbox; returns what could not be told.
 
         Repeats: harmless; a status never moves back.
         """
-        failed: list[tuple[Receipt, OneThreadError]] = []
-        furthest: dict[str, _Fate] = {}
-        inbox: list[tuple[Receipt, Place]] = []
-        for receipt in receipts:
-            if receipt.subject_kind != "reply":
-                self._count("receipts of messages not used", 1)
-                continue
-            try:
-                if (place := self._place(receipt)) is not None:
-                    inbox.append((receipt, place))
-                    continue
-                fate = self._fate(receipt)
-            except PayloadError as error:
-                failed.append((receipt, error))
-                continue
-            if fate is not None:
-                before = furthest.get(fate.reply_key)
-                furthest[fate.reply_key] = fate if before is None or fate.rank > before.rank else before
-        return failed + self._tell_inbox(inbox) + self._tell(list(furthest.values()))
+        fates, failed = furthest_fates(receipts, self._fate, self._count)
+        on_contacts = [one for one in fates if isinstance(one, _Fate)]
+        in_inbox = [one for one in fates if isinstance(one, _InboxFate)]
+        return failed + self._tell_inbox(in_inbox) + self._tell(on_contacts)
 
-    def _place(self, receipt: Receipt) -> Place | None:
-        """The inbox message of a reply that was written in the inbox."""
-        found = inbox_of_reply(receipt.reply_key or receipt.subject_key, self._settings.portal_id)
-        return Place(INBOX, found[1], found[0]) if found else None
+    def _tell_inbox(self, fates: list[_InboxFate]) -> Untold:
+        """One call for each message."""
+        errors = [(one.receipt, self._inbox.tell(one.place, one.told)) for one in fates]
+        return [(receipt, error) for receipt, error in errors if error is not None]
 
-    def _tell_inbox(self, receipts: list[tuple[Receipt, Place]]) -> list[tuple[Receipt, OneThreadError]]:
-        """One call for the furthest status of each message."""
-        failed: list[tuple[Receipt, OneThreadError]] = []
-        furthest: dict[Place, tuple[Receipt, dict[str, str]]] = {}
-        for receipt, place in receipts:
-            told = inbox_status(receipt)
-            before = furthest.get(place)
-            if told and (before is None or INBOX_RANKS[told["statusType"]] > INBOX_RANKS[before[1]["statusType"]]):
-                furthest[place] = receipt, told
-        for place, (receipt, told) in furthest.items():
-            error = self._inbox.tell(place, told)
-            if error is not None:
-                failed.append((receipt, error))
-        return failed
-
-    def _fate(self, receipt: Receipt) -> _Fate | None:
+    def _fate(self, receipt: Receipt) -> _Fate | _InboxFate | None:
         reply_key = receipt.reply_key or receipt.subject_key
+        if (found := inbox_of_reply(reply_key, self._settings.portal_id)) is not None:
+            status = inbox_status(receipt)
+            place = Place(INBOX, found[1], found[0])
+            return _InboxFate(receipt, reply_key, INBOX_RANKS[status["statusType"]], place, status) if status else None
         crm, account, record_id, moment = parse_reply_key(reply_key)
         if (crm, account) != (CRM, self._settings.portal_id):
             self._count("receipts of another CRM not used", 1)
             return None
-        fate = _Fate(receipt, reply_key, record_id, moment, reply_properties(receipt))
-        told = self._ledger.reply_status(reply_key)
-        return fate if told is None or REPLY_RANKS[told] < fate.rank else None
+        properties = reply_properties(receipt)
+        rank = REPLY_RANKS[properties[REPLY_STATUS]]
+        fate = _Fate(receipt, reply_key, rank, record_id, moment, properties)
+        told = self._ledger.note(reply_key)
+        return fate if told is None or REPLY_RANKS[told] < rank else None
 
-    def _tell(self, fates: list[_Fate]) -> list[tuple[Receipt, OneThreadError]]:
+    def _tell(self, fates: list[_Fate]) -> Untold:
         records = self._records({self._ledger.survivor(fate.record_id) for fate in fates})
         inputs: dict[str, dict[str, Any]] = {}
         told: dict[str, _Fate] = {}
-        failed: list[tuple[Receipt, OneThreadError]] = []
+        failed: Untold = []
         for fate in fates:
             record = records.get(self._ledger.survivor(fate.record_id))
             if record is None:
@@ -139,12 +116,12 @@ class Replies:
                 inputs[record_id] = {"id": record_id, "properties": fate.properties, "objectWriteTraceId": record_id}
                 told[record_id] = fate
                 continue
-            self._ledger.save_reply_status(fate.reply_key, fate.properties[REPLY_STATUS])
+            self._ledger.save_note(fate.reply_key, fate.properties[REPLY_STATUS])
         written = self._api.write_batch(
             CONTACTS, "update", list(inputs.values()), size=self._settings.contact_batch_size
         )
         for record_id in written.results:
-            self._ledger.save_reply_status(told[record_id].reply_key, told[record_id].properties[REPLY_STATUS])
+            self._ledger.save_note(told[record_id].reply_key, told[record_id].properties[REPLY_STATUS])
         self._count("replies told", len(written.results))
         refused: list[tuple[str, RejectedError]] = [(one, why.error) for one, why in written.refused.items()]
         return failed + [(told[record_id].receipt, error) for record_id, error in refused]

@@ -37,8 +37,8 @@ class HubSpotTargetSettings(HubSpotLogin, TargetSettings):
     other_channels: ChannelType = Field("NOTE", description="The same for channels that channel_types leaves out.")
     roll_up: bool = Field(
         False,
-        description="One record for each conversation and day (UTC) instead of one for each message. Messages that are"
-        " written already stay as they are. Needs an archive in front (tap-archive).",
+        description="One record for each person, conversation and day (UTC) instead of one for each message. Messages"
+        " that are written already stay as they are. Needs an archive in front (tap-archive).",
     )
     max_body_characters: int = Field(
         60_000,

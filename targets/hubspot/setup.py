@@ -1,6 +1,7 @@
 """Makes a HubSpot account ready: checks the token, creates properties and channels, finds out what the account allows.
 
-Safe to run twice: it creates what is missing and changes nothing else, except that new choices are added to lists.
+Safe to run twice: it creates what is missing and changes nothing else, except that new choices are added to lists and
+channels are told anew where we are and what we can do.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from mappings.to_hubspot import (
 from stores.control import Facts
 from stores.database import Stores
 from stores.ledger import Ledger
-from targets.hubspot.answers import Answer, rejected
+from targets.hubspot.answers import Answer, object_in, rejected
 from targets.hubspot.api import ACTIVITY_KINDS, COMMUNICATIONS, CONTACTS, HubSpotApi
 from targets.hubspot.contacts import note_new_account
 from targets.hubspot.fields import Fields
@@ -106,14 +107,15 @@ def _ensure_inbox(api: HubSpotApi, settings: HubSpotTargetSettings, stores: Stor
         if found is None:
             found = _carried_out("POST custom-channels", _register(api, settings, name, hook)).body
             lines.append(f"inbox channel {name}: registered")
-        elif found.get("webhookUrl") != hook:
+        elif found.get("webhookUrl") != hook or not _can_as_we_say(found):
             path = api.paths.channels(str(found["id"]))
             # All of them must be told (documented: hubspot-sdk 0.1.0a9); what is not set is empty (assumed).
             body = {name: found.get(name) or "" for name in _CHANNEL_TEXTS}
-            body |= {"capabilities": found.get("capabilities") or dict(INBOX_CAPABILITIES), "webhookUrl": hook}
+            capabilities = {**object_in(found.get("capabilities")), **INBOX_CAPABILITIES}
+            body |= {"capabilities": capabilities, "webhookUrl": hook}
             answer = api.call("PATCH", path, "custom-channels/id", body=body)
             _carried_out("PATCH custom-channels/id", answer)
-            lines.append(f"inbox channel {name}: got our address")
+            lines.append(f"inbox channel {name}: got our address and what it can do")
         else:
             lines.append(f"inbox channel {name}: is there")
         channel_id = str(found["id"])
@@ -123,6 +125,11 @@ def _ensure_inbox(api: HubSpotApi, settings: HubSpotTargetSettings, stores: Stor
             facts.save(channel_fact(settings.portal_id, channel, account), account_id)
             lines.append(f"inbox account {channel}:{account}: {'added' if new else 'is there'}")
     return lines
+
+
+def _can_as_we_say(channel: Mapping[str, Any]) -> bool:
+    told = object_in(channel.get("capabilities"))
+    return all(told.get(name) == value for name, value in INBOX_CAPABILITIES.items())
 
 
 def _register(api: HubSpotApi, settings: HubSpotTargetSettings, name: str, hook: str) -> Answer:

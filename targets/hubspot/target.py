@@ -10,13 +10,13 @@ from singer_sdk.sinks import Sink
 
 from mappings.errors import OneThreadError, SettingsError
 from mappings.from_hubspot import CRM
-from mappings.records import ArchivedMessage, Conversation, Receipt
+from mappings.records import ArchivedMessage, Conversation, Person, Receipt
 from stores.control import Facts
 from targets.base import TargetSettings
 from targets.crm_contacts import Refusals
 from targets.crm_messages import Parkable
 from targets.crm_moves import CrmMoves
-from targets.crm_target import CrmTarget, Staged
+from targets.crm_target import CrmTarget
 from targets.hubspot.activities import PROPERTY, READBACK
 from targets.hubspot.api import ACTIVITY_KINDS, HubSpotApi
 from targets.hubspot.contacts import Contacts
@@ -46,12 +46,9 @@ class TargetHubSpot(CrmTarget[HubSpotTargetSettings]):
         """The account's id."""
         return self.settings.portal_id
 
-    def write_persons(self, staged: Staged) -> Refusals:
+    def write_persons(self, persons: list[Person]) -> Refusals:
         """Make, find and update contacts."""
-        decisions = self.people.decisions(staged.consents)
-        if not staged.persons and not decisions:
-            return {}
-        return self.contacts.write(staged.persons, decisions)
+        return self.contacts.write(persons)
 
     def write_messages(self, messages: list[ArchivedMessage], *, keep: bool) -> Parkable:
         """Put them on timelines, or into the inbox."""

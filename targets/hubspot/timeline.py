@@ -24,7 +24,7 @@ from targets.hubspot.activities import Activities, Draft
 from targets.hubspot.answers import Input, Written
 from targets.hubspot.api import ACTIVITY_KINDS, COMMUNICATIONS, NOTES, HubSpotApi
 from targets.hubspot.contacts import Contacts
-from targets.hubspot.days import Day, with_days
+from targets.hubspot.days import Day, note_days, with_days
 from targets.hubspot.files import Files
 from targets.hubspot.inbox import Inbox
 from targets.hubspot.links import Links
@@ -70,14 +70,20 @@ class Timeline(CrmMessages):
         """
         self.settle()
         roll_up = self._settings.roll_up
-        found = with_days(messages, self._ledger, roll_up=roll_up, elsewhere=self._inbox.has_or_takes)
-        latest = {self._ledger.fingerprint(one.message_key): one for one in found}
+        whose, elsewhere = self._people.person_of, self._inbox.has_or_takes
+        rolled = with_days(messages, self._ledger, roll_up=roll_up, whose=whose, elsewhere=elsewhere)
+        for state, number in rolled.lost.items():
+            self._count(f"messages {state} before", number)
+        latest = {self._ledger.fingerprint(one.message_key): one for one in rolled.found}
         rows = {mark: row for mark, row in self._ledger.messages(latest).items() if row.state != "intended"}
         addressed, parkable = self._addressed(latest, rows)
         drafts = [self._draft(one, keep=keep) for one in addressed]
         parkable |= self._write_drafts(drafts, rows)
         self._files.settle()
-        days = {one.message_key: one.brought for one in found if isinstance(one, Day)}
+        whole_days = [one for one in rolled.found if isinstance(one, Day)]
+        if missed := note_days(whole_days, self._ledger):
+            parkable |= self.write(missed, keep=keep)
+        days = {one.message_key: one.brought for one in whole_days}
         return {key: error for whole, error in parkable.items() for key in days.get(whole, [whole])}
 
     def erase(self, messages: Sequence[LedgerMessage]) -> None:

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field, replace
 
 from mappings.crm_words import channel_name
 from mappings.errors import IdentityConflictError, OneThreadError
-from mappings.records import Consent, Person
-from mappings.to_salesforce import CONTACT, Fact, contact_facts, name_facts, search_emails, search_phones
+from mappings.records import Person
+from mappings.to_salesforce import CONTACT, Fact, contact_facts, name_facts
 from stores.ledger import Ledger, LedgerContact
-from targets.crm_consents import agreed_channels, consent_marks
+from targets.crm_consents import consent_marks, with_consents
 from targets.crm_contacts import CrmContacts, Refusals
 from targets.crm_people import CrmPeople
 from targets.salesforce.answers import DUPLICATES, Refused, Row, Written
 from targets.salesforce.api import SalesforceApi, in_queries
+from targets.salesforce.contact_search import ContactSearch
 from targets.salesforce.fields import Fields
 from targets.salesforce.links import Links
 from targets.salesforce.settings import SalesforceTargetSettings
@@ -36,13 +37,18 @@ ROUNDS = 4
 
 @dataclass(slots=True)
 class ContactDraft:
-    """What is about to be written on a person's contact. `record_id`: of one that is there."""
+    """What is about to be written on a person's contact.
+
+    Attributes:
+        consents: marks of what the person said of advertising, to stand in the ledger.
+        record_id: of a contact that is there.
+    """
 
     person: Person
     own: dict[str, Fact]
     standard: dict[str, Fact]
     content_hash: str | None
-    marks: dict[str, str] = field(default_factory=dict)
+    consents: dict[str, str] = field(default_factory=dict)
     record_id: str | None = None
     plain: bool = False
 
@@ -71,9 +77,9 @@ class Contacts(CrmContacts):
         self._api = api
         self._fields = fields
         self._settings = settings
+        self._search = ContactSearch(api, people, fields, settings)
         self._drafts: dict[str, ContactDraft] = {}
         self.refused: Refusals = {}
-        self.switched: list[tuple[LedgerContact, str]] = []
 
     # What is to be written
 
@@ -81,14 +87,12 @@ class Contacts(CrmContacts):
         self,
         persons: Iterable[Person],
         seen: Mapping[str, Person],
-        consents: Mapping[str, Sequence[Consent]],
     ) -> None:
         """Find contacts, and draft what is new or changed.
 
         Args:
             persons: as the archive tells them; only those with messages (or a contact) are written.
             seen: persons of whom only messages are known, as far as those say.
-            consents: person id -> decisions.
         """
         self._drafts.clear()
         self.refused.clear()
@@ -101,12 +105,9 @@ class Contacts(CrmContacts):
         }
         self._find([*told.values(), *silent.values()])
         for person in told.values():
-            self._draft(person, contact_facts(person), consents.get(person.person_id, ()), whole=True)
+            self._draft(person, contact_facts(person), whole=True)
         for person in silent.values():
-            self._draft(person, {"person_id": person.person_id}, consents.get(person.person_id, ()), whole=False)
-        for person_id, decisions in consents.items():
-            if person_id not in self._drafts and self._has_contact(person_id):
-                self._draft(Person(person_id=person_id, handles=[]), {}, decisions, whole=False)
+            self._draft(person, {"person_id": person.person_id}, whole=False)
         self._guard()
 
     def write_drafts(self) -> None:
@@ -182,92 +183,69 @@ class Contacts(CrmContacts):
     # Finding
 
     def _make(self, persons: list[Person]) -> Refusals:
-        self.prepare([], {person.person_id: person for person in persons}, {})
+        self.prepare([], {person.person_id: person for person in persons})
         self.write_drafts()
         return dict(self.refused)
 
     def _find(self, persons: Sequence[Person]) -> None:
         unknown = [person for person in persons if not self._is_known(person)]
+        self.refused |= self._take_not_switched()
         if not unknown:
             return
-        key_field = self._fields.key_field("contact")
-        made = self._fields.map.find("contact", "made_by_onethread")
-        columns = ["Id", key_field, "Email", "Phone", "MobilePhone", *([made] if made else [])]
-        emails = [one for person in unknown for one in search_emails(person)]
-        phones = [one for person in unknown for one in search_phones(person)] if self._settings.match_phones else []
-        wanted = {key_field: [person.person_id for person in unknown], "Email": emails, "Phone": phones}
-        wanted["MobilePhone"] = phones
-        queries = [one for by, values in wanted.items() for one in in_queries(CONTACT, columns, by, values)]
-        self._fields.check()
-        found = {str(one["Id"]): one for records in self._api.query_together(queries) for one in records}
-        for person in unknown:
-            self._choose(person, found)
-
-    def _choose(self, person: Person, found: Mapping[str, Mapping[str, object]]) -> None:
-        key_field = self._fields.key_field("contact")
-        made = self._fields.map.find("contact", "made_by_onethread")
-        addresses = {one.lower() for one in search_emails(person)}
-        numbers = set(search_phones(person)) if self._settings.match_phones else set()
-        projections: list[str] = []
-        by_people: list[str] = []
-        for record_id, record in found.items():
-            written = str(record.get(key_field) or "")
-            ours = bool(made and record.get(made))
-            if written == person.person_id:
-                self._adopt(person.person_id, record_id, projection=ours)
-                return
-            matches = str(record.get("Email") or "").lower() in addresses or bool(
-                {record.get("Phone"), record.get("MobilePhone")} & numbers
-            )
-            if matches and self._people.is_free(record_id, written, person.person_id):
-                (projections if ours else by_people).append(record_id)
-        if len(by_people) > 1:
-            reason = self._same_addresses(person.person_id, by_people, "Merge them in Salesforce")
-            self.refused[person.person_id] = IdentityConflictError(reason)
-        elif by_people or projections:
-            self._adopt(person.person_id, (by_people or sorted(projections))[0], projection=not by_people)
-
-    def _switch(self, contact: LedgerContact, record_id: str) -> None:
-        """Another contact is the person's now; who writes the messages moves them there: see `switched`."""
-        self.switched.append((contact, record_id))
-        self._adopt(contact.person_id, record_id)
+        for person, match in self._search.find(unknown):
+            if len(match.record_ids) == 1:
+                self._adopt(person.person_id, match.record_ids[0], projection=match.projection)
+            else:
+                reason = self._same_addresses(person.person_id, match.record_ids, "Merge them in Salesforce")
+                self.refused[person.person_id] = IdentityConflictError(reason)
 
     # Drafting
 
-    def _draft(self, person: Person, facts: dict[str, Fact], decisions: Sequence[Consent], *, whole: bool) -> None:
+    def _draft(self, person: Person, facts: dict[str, Fact], *, whole: bool) -> None:
         person_id = person.person_id
         contact = self._people.row(person_id)
         if person_id in self.refused or (contact is not None and contact.gone):
             return
-        marks = consent_marks(contact.written if contact else {}, decisions, self._ledger)
-        facts = {**facts, **self._consent_facts(marks)}
+        consents = consent_marks(contact.written if contact else {}, person, self._ledger)
+        facts = {**facts, **self._consent_facts(person, contact)}
         if contact is None:
             facts["made_by_onethread"] = True
         projection = contact is None or contact.projection
         own = self._fields.map.fields("contact", facts, owner="onethread")
         named = {**name_facts(person), **facts} if projection and (whole or contact is None) else {}
         standard = self._fields.map.fields("contact", named, owner="people")
-        content_hash = self._ledger.content_hash({name: _text(value) for name, value in {**own, **standard}.items()})
+        # With the consents: of two persons on one contact one can change its mind and the field stay as it is.
+        texts = {name: _text(value) for name, value in {**own, **standard}.items()}
+        content_hash = self._ledger.content_hash(texts | consents)
         if contact is None:
             own = {name: value for name, value in own.items() if value not in {None, ""}}
-            self._drafts[person_id] = ContactDraft(person, own, standard, content_hash if whole else None, marks)
+            self._drafts[person_id] = ContactDraft(person, own, standard, content_hash if whole else None, consents)
             return
         if whole and content_hash == contact.content_hash:
             return
-        own, standard = self._changed(own, contact), self._changed(standard, contact)
+        now = self._as_it_stands(contact)
+        own, standard = self._changed(own, now), self._changed(standard, now)
         if own or standard:
             kept_hash = content_hash if whole else contact.content_hash
-            self._drafts[person_id] = ContactDraft(person, own, standard, kept_hash, marks, contact.record_id)
+            self._drafts[person_id] = ContactDraft(person, own, standard, kept_hash, consents, contact.record_id)
         elif whole:
-            self._ledger.save_contact(replace(contact, content_hash=content_hash))
+            written = with_consents(contact.written, consents)
+            self._ledger.save_contact(replace(contact, written=written, content_hash=content_hash))
 
-    def _consent_facts(self, marks: Mapping[str, str]) -> dict[str, Fact]:
-        if not marks:
+    def _consent_facts(self, person: Person, contact: LedgerContact | None) -> dict[str, Fact]:
+        found = self._agreed(person, contact)
+        if found is None:
             return {}
-        agreed, declined = (
-            ";".join(map(channel_name, channels)) or None for channels in agreed_channels(marks, self._ledger)
-        )
+        agreed, declined = (";".join(map(channel_name, channels)) or None for channels in found)
         return {"opted_in": agreed, "opted_out": declined}
+
+    def _consent_fields(self) -> list[str]:
+        return list(self._fields.map.fields("contact", {"opted_in": None, "opted_out": None}, owner="onethread"))
+
+    def _write_consents(self, person_id: str) -> None:
+        self._drafts.clear()
+        self._draft(Person(person_id=person_id, handles=[]), {}, whole=False)
+        self.write_drafts()
 
     def _changed(self, values: Mapping[str, Fact], contact: LedgerContact) -> dict[str, Fact]:
         return {
@@ -296,7 +274,8 @@ class Contacts(CrmContacts):
             if not draft.values:
                 del self._drafts[draft.person.person_id]
                 if row is not None:
-                    self._ledger.save_contact(replace(row, content_hash=draft.content_hash))
+                    written = with_consents(row.written, draft.consents)
+                    self._ledger.save_contact(replace(row, written=written, content_hash=draft.content_hash))
 
     # After writing
 
@@ -308,7 +287,7 @@ class Contacts(CrmContacts):
             self._count("contacts created" if created else "contacts found", 1)
         else:
             self._count("contacts updated", 1)
-        marks = {**before.written, **draft.marks}
+        marks = with_consents(before.written, draft.consents)
         marks |= {name: self._mark(value) for name, value in draft.values.items()}
         content_hash = None if draft.plain else draft.content_hash
         self._ledger.save_contact(replace(before, record_id=record_id, written=marks, content_hash=content_hash))
@@ -370,33 +349,42 @@ class Contacts(CrmContacts):
 
     # Leaving a contact
 
-    def retire(self, contact: LedgerContact, *, keep_record: bool = False) -> None:
+    def retire(self, contact: LedgerContact) -> None:
         """Leave a contact whose messages have moved: our fields are cleared, and an empty projection is deleted.
 
         Repeats: harmless.
         """
+        record = self._alone_on(contact)
+        if record is None:
+            return
+        people = self._fields.map.names("contact", owner="people")
+        removable = self._settings.delete_empty_projections and contact.projection
+        if removable and self._is_empty(contact, record, people) and not self._api.delete([str(record["Id"])]):
+            self._count("empty contacts deleted", 1)
+            return
+        self._clear_ours(contact, record)
+
+    def _alone_on(self, contact: LedgerContact) -> Mapping[str, object] | None:
+        """The record of a contact that is nobody else's, with our fields and people's."""
         record_id = contact.record_id
         if record_id is None or contact.gone or len(self._ledger.contacts_of_record(record_id)) > 1:
-            return
+            return None
+        ours, people = (self._fields.map.names("contact", owner) for owner in ("onethread", "people"))
+        columns = ["Id", *ours, *people]
+        return next(iter(self._api.query_together(in_queries(CONTACT, columns, "Id", [record_id]))[0]), None)
+
+    def _clear_ours(self, contact: LedgerContact, record: Mapping[str, object]) -> Refused | None:
+        """Empty our fields; why they could not be emptied."""
         ours = self._fields.map.names("contact", owner="onethread")
-        people = self._fields.map.names("contact", owner="people")
-        found = self._api.query_together(in_queries(CONTACT, ["Id", *ours, *people], "Id", [record_id]))[0]
-        if not found:
-            return
-        record = found[0]
-        removable = self._settings.delete_empty_projections and contact.projection and not keep_record
-        if removable and self._is_empty(contact, record, people):
-            failed = self._api.delete([record_id])
-            if not failed:
-                self._count("empty contacts deleted", 1)
-                return
         keep = {self._fields.map.find("contact", "made_by_onethread")}
         key_field = self._fields.key_field("contact")
         if record.get(key_field) != contact.person_id:
             keep.add(key_field)
         clear: dict[str, Fact] = {name: None for name in ours if name not in keep and record.get(name) is not None}
-        if clear:
-            self._api.write([Row(_ROW + contact.person_id, CONTACT, clear, contact.person_id, record_id)])
+        if not clear:
+            return None
+        key = _ROW + contact.person_id
+        return self._api.write([Row(key, CONTACT, clear, contact.person_id, str(record["Id"]))]).refused.get(key)
 
     def _is_empty(self, contact: LedgerContact, record: Mapping[str, object], people: Sequence[str]) -> bool:
         """Whether nobody has worked on a contact; what cannot be asked counts as worked on."""
@@ -419,8 +407,19 @@ class Contacts(CrmContacts):
         return True
 
     def clear(self, contact: LedgerContact) -> bool:
-        """Empty our fields on the contact of an erased person; everything else on it is people's to delete."""
-        self.retire(contact, keep_record=True)
+        """Empty our fields on the contact of an erased person; everything else on it is people's to delete.
+
+        Whether there was a contact to clear. Repeats: harmless.
+
+        Raises:
+            RejectedError: the org does not let us.
+        """
+        record = self._alone_on(contact)
+        if record is None:
+            return False
+        refused = self._clear_ours(contact, record)
+        if refused is not None and not refused.missing:
+            raise refused.error
         return True
 
     def erase(self, record_id: str) -> int:

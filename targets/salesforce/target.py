@@ -65,18 +65,10 @@ class TargetSalesforce(CrmTarget[SalesforceTargetSettings]):
         return self.timeline.parkable
 
     def _prepare_contacts(self, staged: Staged) -> None:
-        decisions = self.people.decisions(staged.consents)
         seen = self.people.seen_on(
             (person_id, one) for one in staged.messages if (person_id := self.people.person_of(one)) is not None
         )
-        self.contacts.prepare(staged.persons, seen, decisions)
-        while self.contacts.switched:
-            # Another contact is the person's now: what we wrote moves there, and the old one is left.
-            old, record_id = self.contacts.switched.pop()
-            errors = self.links.move(self.ledger.messages_of_person(old.person_id), record_id, old.person_id)
-            if errors:
-                raise next(iter(errors.values()))
-            self.contacts.retire(old)
+        self.contacts.prepare(staged.persons, seen)
 
     def _write_rounds(self) -> None:
         """Write all drafts together; what was refused for a reason that passes is tried again."""
@@ -148,4 +140,4 @@ class TargetSalesforce(CrmTarget[SalesforceTargetSettings]):
     @cached_property
     def replies(self) -> Replies:
         """Its agents' replies."""
-        return Replies(self.ledger, self.fields, self.settings, self.count)
+        return Replies(self.api, self.ledger, self.fields, self.settings, self.count)

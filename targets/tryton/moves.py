@@ -46,7 +46,7 @@ class Moves(CrmMoves):
         if self._settings.crm_merge and source.projection and alone and target is not None and not target.gone:
             self._replace(source.record_id or "", target.record_id or "")
         else:
-            self._contacts.retire(source)
+            self._contacts.leave(source)
 
     def _replace(self, source_id: str, target_id: str) -> None:
         """Replace one party by another, with all that Tryton's wizard leaves behind: notes and files of people too."""

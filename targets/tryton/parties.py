@@ -153,11 +153,12 @@ class Parties(CrmContacts):
 
     def _find_or_create(self, persons: Sequence[Person]) -> Refusals:
         unknown = [person for person in persons if not self._is_known(person)]
+        not_switched = self._take_not_switched()
         if not unknown:
-            return {}
+            return not_switched
         unknown = self._adopt_by_identifier(unknown)
         to_create, refused = self._adopt_by_address(unknown)
-        return refused | self._create(to_create)
+        return not_switched | refused | self._create(to_create)
 
     def _adopt_by_identifier(self, persons: Sequence[Person]) -> list[Person]:
         """Parties that carry the person's id: made by a run that did not live to note it. Returns the others."""

@@ -10,27 +10,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from mappings.errors import OneThreadError, PayloadError, RejectedError
+from mappings.errors import RejectedError
 from mappings.from_tryton import party_of_note
 from mappings.ids import parse_reply_key
 from mappings.records import Receipt
 from mappings.to_tryton import CRM, REPLY_RANKS, fate_note_text, note_reference
 from stores.ledger import Ledger, LedgerMessage
+from targets.crm_replies import Fate, Untold, furthest_fates
 from targets.tryton.api import NOTE, TrytonApi
 from targets.tryton.notes import Note, Notes
 from targets.tryton.settings import TrytonTargetSettings
 
 
 @dataclass(frozen=True, slots=True)
-class _Fate:
-    receipt: Receipt
-    reply_key: str
+class _Fate(Fate):
     note_id: str
     written_at: datetime | None
-
-    @property
-    def rank(self) -> int:
-        return REPLY_RANKS[self.receipt.status]
 
 
 class Replies:
@@ -50,26 +45,13 @@ class Replies:
         self._settings = settings
         self._count = count
 
-    def write(self, receipts: Iterable[Receipt]) -> list[tuple[Receipt, OneThreadError]]:
+    def write(self, receipts: Iterable[Receipt]) -> Untold:
         """Tell the agents; returns what could not be told.
 
         Repeats: harmless; a status never moves back.
         """
-        failed: list[tuple[Receipt, OneThreadError]] = []
-        furthest: dict[str, _Fate] = {}
-        for receipt in receipts:
-            if receipt.subject_kind != "reply":
-                self._count("receipts of messages not used", 1)
-                continue
-            try:
-                fate = self._fate(receipt)
-            except PayloadError as error:
-                failed.append((receipt, error))
-                continue
-            if fate is not None:
-                before = furthest.get(fate.reply_key)
-                furthest[fate.reply_key] = fate if before is None or fate.rank > before.rank else before
-        return failed + self._tell(list(furthest.values())) if furthest else failed
+        fates, failed = furthest_fates(receipts, self._fate, self._count)
+        return failed + self._tell(fates) if fates else failed
 
     def _fate(self, receipt: Receipt) -> _Fate | None:
         reply_key = receipt.reply_key or receipt.subject_key
@@ -77,11 +59,11 @@ class Replies:
         if (crm, account) != (CRM, self._settings.account_name):
             self._count("receipts of another CRM not used", 1)
             return None
-        told = self._ledger.reply_status(reply_key)
-        fate = _Fate(receipt, reply_key, note_id, _moment(moment))
+        told = self._ledger.note(reply_key)
+        fate = _Fate(receipt, reply_key, REPLY_RANKS[receipt.status], note_id, _moment(moment))
         return fate if told is None or REPLY_RANKS[told] < fate.rank else None
 
-    def _tell(self, fates: list[_Fate]) -> list[tuple[Receipt, OneThreadError]]:
+    def _tell(self, fates: list[_Fate]) -> Untold:
         self._notes.settle()
         marks = {self._ledger.fingerprint(_key(fate.reply_key)): fate for fate in fates}
         rows = self._ledger.messages(marks)
@@ -90,14 +72,14 @@ class Replies:
             party_id = self._party_of(fate, rows.get(mark))
             if party_id is None:
                 self._count("replies whose note was deleted not told", 1)
-                self._ledger.save_reply_status(fate.reply_key, fate.receipt.status)
+                self._ledger.save_note(fate.reply_key, fate.receipt.status)
             else:
                 notes.append(self._note(mark, fate, party_id, rows.get(mark)))
         refused = self._notes.write_notes(notes)
         for note in notes:
             fate = marks[note.entries[0].message]
             if fate.reply_key not in refused:
-                self._ledger.save_reply_status(fate.reply_key, fate.receipt.status)
+                self._ledger.save_note(fate.reply_key, fate.receipt.status)
         self._count("replies told", len(notes) - len(refused))
         return [(fate.receipt, refused[fate.reply_key]) for fate in fates if fate.reply_key in refused]
 

@@ -9,12 +9,12 @@ from typing import ClassVar
 from singer_sdk.sinks import Sink
 
 from mappings.errors import OneThreadError
-from mappings.records import ArchivedMessage, Consent, Conversation, Receipt
+from mappings.records import ArchivedMessage, Consent, Conversation, Person, Receipt
 from mappings.to_tryton import CONTACT_KIND, CRM
 from targets.base import TargetSettings
 from targets.crm_contacts import Refusals
 from targets.crm_messages import Parkable
-from targets.crm_target import CrmTarget, Staged
+from targets.crm_target import CrmTarget
 from targets.tryton.api import TrytonApi
 from targets.tryton.links import Links
 from targets.tryton.moves import Moves
@@ -43,9 +43,9 @@ class TargetTryton(CrmTarget[TrytonTargetSettings]):
         """What the database is called in the ledger."""
         return self.settings.account_name
 
-    def write_persons(self, staged: Staged) -> Refusals:
+    def write_persons(self, persons: list[Person]) -> Refusals:
         """Make, find and update parties."""
-        return self.parties.write(staged.persons)
+        return self.contacts.write(persons)
 
     def write_messages(self, messages: list[ArchivedMessage], *, keep: bool) -> Parkable:
         """Put them on parties."""
@@ -66,19 +66,19 @@ class TargetTryton(CrmTarget[TrytonTargetSettings]):
         return Links(self.api, self.ledger)
 
     @cached_property
-    def parties(self) -> Parties:
+    def contacts(self) -> Parties:
         """Its parties."""
         return Parties(self.api, self.ledger, self.links, self.people, self.settings, self.count)
 
     @cached_property
     def timeline(self) -> Notes:
         """Its notes."""
-        return Notes(self.api, self.ledger, self.links, self.people, self.parties, self.settings, self.count)
+        return Notes(self.api, self.ledger, self.links, self.people, self.contacts, self.settings, self.count)
 
     @cached_property
     def moves(self) -> Moves:
         """Merges, splits and erasures in it."""
-        return Moves(self.api, self.ledger, self.links, self.parties, self.timeline, self.settings, self.count)
+        return Moves(self.api, self.ledger, self.links, self.contacts, self.timeline, self.settings, self.count)
 
     @cached_property
     def replies(self) -> Replies:

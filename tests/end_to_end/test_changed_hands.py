@@ -229,6 +229,31 @@ def test_changes_consents_and_watermarks_follow_their_time(shop: Shop) -> None:
     assert answered.status == "read"
 
 
+@pytest.mark.parametrize(("status", "theirs"), [("opted_out", ([], ["twilio"])), ("opted_in", ([], []))])
+def test_what_somebody_wished_stays_with_whoever_had_the_number_then(shop: Shop, status: Any, theirs: Any) -> None:
+    """A former owner's "yes" is of no use to anybody; a "no" stands."""
+    shop.take(*OLD, *NEW)
+    consent = Consent(
+        handle_key=NUMBER.key, handle=NUMBER, channel="twilio", account=OURS, purpose="promotional",
+        status=status, source="keyword", decided_at=START,
+    )  # fmt: skip
+    shop.archive.fold(consents=[consent])
+
+    def wishes(person_id: str | None) -> Any:
+        person = shop.archive.person(person_id or "")
+        return (person.opted_in, person.opted_out) if person else None
+
+    before = wishes(shop.owners()[1])
+    assert before in ((["twilio"], []), ([], ["twilio"]))
+    decision = shop.cut()
+    shop.archive.follow_graph()
+    former, present = shop.owners()
+    assert (wishes(former), wishes(present)) == (theirs, ([], []))
+    shop.resolver.undo(decision, actor="ann")
+    shop.archive.follow_graph()
+    assert wishes(shop.owners()[1]) == before
+
+
 def test_a_conversation_named_by_the_number_is_two_though_each_owner_has_an_id(shop: Shop) -> None:
     """The number stands second on these messages: their heads tell the owners, the conversation's key does not."""
     shop.take(whatsapp(1, 0, "ana"), whatsapp(2, 200, "bob"), whatsapp(3, 201, "bob"))

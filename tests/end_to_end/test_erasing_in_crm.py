@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from identity.erasure import Eraser
-from mappings.errors import OneThreadError
-from mappings.records import Contact, Handle, Record
+from mappings.errors import OneThreadError, UnavailableError
+from mappings.records import Attachment, Contact, Handle, Record
 from sandbox.hubspot.objects import CONTACTS
 from stores.archive import EXPORTED
+from stores.media import Media
 from stores.parked import Parked
 from stores.removals import Removals
+from targets.hubspot import setup_hubspot
 from targets.hubspot.timeline import ERASED_BODY
 from tests.identity.erasure_world import BEN, PAGE, Life, at, message
 from tests.targets.hubspot_world import PORTAL, World, world
@@ -140,6 +142,34 @@ def test_nothing_is_sent_to_hubspot_of_somebody_who_was_erased_before_it_was_tol
     assert len(shop.account.contacts()) == 2
 
 
+def test_what_was_on_its_way_when_they_were_erased_is_not_written(shop: Shop) -> None:
+    """A target that waits out a rate limit reads what was told before the erasure, and the erasure, at once."""
+    life = shop.life
+    life.take([message(21, ANA, "Ana asks for her data to go", 21), message(22, BEN, "Ben asks again", 22)])
+    before = shop.news()
+    shop.erase(ANA)
+    shop.account.write(*before, *shop.news())
+    assert "Ana" not in shop.words()
+    assert "Ben asks again" in shop.words()
+    assert [one["onethread_person_id"] for one in shop.account.contacts().values()] == [life.ben()]
+    assert shop.eraser.waiting() == []
+    # Whoever writes with the same handle from now on is somebody new.
+    life.take([message(23, ANA, "New here", 60 * 24 * 365 * 7)])
+    shop.write()
+    assert "New here" in shop.words()
+
+
+def test_what_was_told_before_they_were_erased_is_not_written_ahead_of_it(shop: Shop) -> None:
+    shop.life.take([message(21, ANA, "Ana asks for her data to go", 21)])
+    before = shop.news()
+    shop.erase(ANA)
+    shop.account.write(*(one for one in before if one.stream == "messages"))
+    assert "for her data to go" not in shop.words()
+    shop.write()
+    assert "Ana" not in shop.words()
+    assert shop.eraser.waiting() == []
+
+
 def test_a_run_that_fails_in_the_middle_leaves_the_erasure_open(shop: Shop) -> None:
     shop.erase(ANA)
     shop.account.fail("/crm/v3/objects/contacts/gdpr-delete", status=403)
@@ -152,6 +182,49 @@ def test_a_run_that_fails_in_the_middle_leaves_the_erasure_open(shop: Shop) -> N
     shop.account.write(*news)
     assert shop.eraser.waiting() == []
     assert "Ana" not in shop.words()
+
+
+def test_a_note_whose_writing_had_no_answer_is_found_and_goes(state_url: str) -> None:
+    """Only its kind tells among which records it is to be looked for."""
+    with world(state_url, unique=False) as account:
+        shop, kim = Shop(account), Handle(kind="phone", value="+12025550107")
+        contact_id = account.app.create_contact_as_person({"firstname": "Kim", "phone": kim.value})
+        record = Handle(kind="hubspot_contact", scope=PORTAL, value=contact_id)
+        shop.life.take([_contact(record, kim), message(1, kim, "Kim asks", 1)])
+        shop.write()
+        shop.life.take([message(2, kim, "Kim asks again", 2)])
+        account.fail("/crm/v3/objects/notes/batch/create", when="after", status=503)
+        account.fail("/crm/v4/associations/contacts/notes/batch/read", status=503)
+        with pytest.raises(UnavailableError):
+            account.write(*shop.news(), max_tries=1)
+        account.app.faults.clear()
+        assert [one.state for one in account.ledger.intents()] == ["intended"]
+        assert "Kim asks again" in shop.words()
+        shop.erase(kim)
+        shop.write()
+        assert "Kim asks" not in shop.words()
+        assert shop.eraser.waiting() == []
+
+
+def test_the_files_of_a_day_go_with_it(state_url: str) -> None:
+    with world(state_url, setup=False) as account:
+        account.config |= {"attachments": "upload", "roll_up": True}
+        setup_hubspot(account.settings, account.stores)
+        shop = Shop(account)
+        for number in (1, 2):
+            said = message(number, ANA, "Ana asks", number)
+            kept = Media(account.stores).keep(
+                [f"passport {number}".encode()], max_bytes=100, message_key=said.message_key,
+                expected=Attachment(kind="file", mime_type="text/plain"),
+            )  # fmt: skip
+            file = Attachment(kind="file", filename="a.txt", mime_type="text/plain", media_key=kept.media_key)
+            shop.life.take([said.model_copy(update={"attachments": [file]})])
+        shop.write()
+        assert len(account.app.state()["files"]["stored"]) == 2
+        shop.erase(ANA)
+        shop.write()
+        assert account.app.state()["files"]["stored"] == {}
+        assert shop.eraser.waiting() == []
 
 
 def _contact(record: Handle, *handles: Handle, minute: int = 0) -> Any:

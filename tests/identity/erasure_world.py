@@ -157,6 +157,7 @@ OTHERS: list[Record] = [
 REPLY = Reply(
     reply_key=reply_key("hubspot", PORTAL, "5001", "m2"), crm="hubspot", account=PORTAL, record_id="5001",
     handles=[CONTACT, EMAIL, PHONE], text="Dear Anabel, the parrot is on its way", written_at=at(30),
+    attachments=[Attachment(kind="image", platform_media_id="77")],
 )  # fmt: skip
 
 
@@ -227,6 +228,9 @@ class Life:
             [b"\x89PNG\r\n\x1a\nparrot picture"], max_bytes=100, expected=picture,
             message_key=message_key("messenger", "1100", "m_3"),
         )  # fmt: skip
+        Media(self.stores).keep(
+            [b"\x89PNG\r\n\x1a\nparrot invoice"], max_bytes=100, expected=picture, message_key=REPLY.reply_key
+        )
         self.ledger.save_contact(
             LedgerContact(person_id, "9001", projection=True, written={"firstname": self.ledger.fingerprint("Anabel")})
         )

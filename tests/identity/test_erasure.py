@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from identity.erasure import Eraser
 from identity.mapper import MapIdentity
 from identity.resolver import Resolver
-from mappings.errors import SettingsError
+from mappings.errors import PayloadError, SettingsError
+from mappings.ids import conversation_key, reply_key
 from mappings.records import Contact, Handle, Receipt
 from stores.database import Stores
 from stores.graph import Touched, Unit, merged_handles, time_number
@@ -31,6 +32,8 @@ from tests.identity.erasure_world import (
     OTHERS,
     PAGE,
     PHONE,
+    PORTAL,
+    REPLY,
     Life,
     at,
     leftovers,
@@ -161,6 +164,66 @@ def test_a_mailbox_that_was_only_seen_with_them_keeps_what_came_from_it(life: Li
     assert life.words_of(of_office or "") == ["From the office"]
     (left,) = life.archive.thread(of_office or "")
     assert left.handles == [office]
+
+
+def test_parked_rows_of_somebody_with_a_short_id_go_too(life: Life) -> None:
+    visitor, other = (Handle(kind="chatwoot_contact", scope="1", value=value) for value in ("412", "413"))
+    said, replied = message(70, visitor, "Only I know", 1), reply_key("hubspot", "1", "51", "m1")
+    life.take([said, message(71, other, "Not mine", 1)])
+    person_id = life.graph.person_of(visitor) or ""
+    theirs = {
+        "persons": {"person_id": person_id, "name": "Anonymous"},
+        "message_changes": {"message_key": said.message_key, "text": "Only I know, edited"},
+        "consents": {"handle": visitor.model_dump(), "status": "opted_out"},
+        "replies": {"reply_key": replied, "handles": [visitor.model_dump()], "text": "Dear visitor"},
+        "receipts": {"subject_key": conversation_key("messenger", "1100", "412"), "status": "read"},
+    }
+    others = {
+        "persons": {"person_id": life.graph.person_of(other), "name": "Another"},
+        "messages": {"message_key": "chatwoot:1:412", "person_id": person_id, "handles": [other.model_dump()]},
+        "person_changes": {"change": "split", "from_person_ids": [person_id], "handles": [other.model_dump()]},
+    }
+    parked = Parked(life.stores)
+    for kept in (theirs, others):
+        for stream, payload in kept.items():
+            parked.park("target-hubspot", stream, str(payload), PayloadError("odd"), payload)
+    before = len(parked.list())
+    life.erase(person_id, now=NOW)
+    left = [one.payload for one in parked.list()]
+    assert len(left) == before - len(theirs)
+    assert [one for one in theirs.values() if one in left] == []
+    assert [one for one in others.values() if one in left] == list(others.values())
+
+
+def test_an_owner_of_a_number_that_changed_hands_leaves_no_parked_row(stores: Stores, state_url: str) -> None:
+    life = Life(stores, state_url)
+    old, new = message(1, PHONE, "old words", 1), message(2, PHONE, "new words", 5000)
+    life.take([old, new])
+    life.resolver.decide("recycled", [PHONE], actor="ann", since=at(1000))
+    life.archive.follow_graph()
+    parked = Parked(stores)
+    for one in (old, new):
+        parked.park("target-hubspot", "messages", one.message_key, PayloadError("odd"), one.model_dump(mode="json"))
+    life.erase(life.graph.person_of(PHONE, at(0)), now=NOW)
+    assert [one.payload["text"] for one in parked.list()] == ["new words"]
+
+
+def test_an_answer_in_their_thread_goes_with_them_and_one_on_their_contact_to_another_stays(life: Life) -> None:
+    hers, bens = (conversation_key("messenger", "1100", one.value) for one in (PAGE, BEN))
+    bens_contact = Handle(kind="hubspot_contact", scope=PORTAL, value="6001")
+    answers = [
+        REPLY.model_copy(
+            update={"reply_key": reply_key("hubspot", PORTAL, "inbox.41", number), "conversation_key": key,
+                    "handles": handles}
+        )
+        for number, key, handles in (("1", hers, [bens_contact]), ("2", bens, [BEN, CONTACT]))
+    ]  # fmt: skip
+    outbox = Outbox(life.stores)
+    outbox.add(answers, lambda one, other: one == other)
+    life.erase(now=NOW)
+    late = answers[0].model_copy(update={"reply_key": reply_key("hubspot", PORTAL, "inbox.41", "3")})
+    outbox.add([*answers, late], lambda one, other: one == other)
+    assert [one.reply.conversation_key for one in outbox.listing()] == [bens]
 
 
 def test_the_other_half_after_a_split_is_not_touched(life: Life) -> None:

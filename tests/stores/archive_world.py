@@ -13,7 +13,6 @@ from stores.database import Stores
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 PAGE = "110022003300"
-PHONE_ID = "106540352242922"
 MAILBOX = "care@shop.example"
 
 

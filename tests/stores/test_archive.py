@@ -15,7 +15,10 @@ from mappings import ids
 from mappings.records import ArchivedMessage, Conversation, Person, Profile, Record
 from stores.archive import EXPORTED, Archive
 from stores.archive.conversations import vanishing_requests
+from stores.archive.erasing import Known
+from stores.archive.writing import encode, unseal
 from stores.database import Stores
+from stores.graph.erasing import Subject
 from tests.stores.archive_world import (
     MAILBOX,
     PAGE,
@@ -544,8 +547,67 @@ def test_every_decision_is_kept_and_the_last_counts(archive: Archive) -> None:
     last = archive.consent(*where)
     assert last is not None
     assert (last.status, last.source_message_key) == ("opted_out", "m")
-    assert [one.status for one in archive.consent_decisions(*where)] == ["opted_in", "opted_out"]
+    theirs = archive.find_theirs(Subject("p", ("p",), (), former=(psid("ada"),)), Known())
+    assert sorted(one["status"] for one in theirs.records["consent_decisions"]) == ["opted_in", "opted_out"]
     assert archive.consent(psid("bo").key, "messenger", PAGE, "promotional") is None
+
+
+def wishes(archive: Archive, after: int = 0) -> dict[str, tuple[list[str], list[str]]]:
+    """Of the persons that were told since: on which channels they want advertising, and on which not."""
+    return {one["person_id"]: (one["opted_in"], one["opted_out"]) for _, one in archive.changes("persons", after)}
+
+
+def test_a_person_says_where_advertising_is_wanted_and_is_told_again_when_that_changes(
+    archive: Archive, graph: PlainGraph
+) -> None:
+    graph.assign("p-1", psid("ada"), psid("bo"))
+    fold(archive, message("m1", 1), consent("opted_in", 1))
+    assert wishes(archive) == {"p-1": (["messenger"], [])}
+    for decision, wished in (
+        (consent("opted_out", 2), {"p-1": ([], ["messenger"])}),
+        (consent("opted_out", 3, who="bo"), {}),  # two handles said no now: that is the same of the person
+        (consent("opted_in", 4), {}),
+        (consent("opted_in", 5, who="bo"), {"p-1": (["messenger"], [])}),
+        (consent("opted_in", 5, who="bo"), {}),
+        (consent("opted_out", 6, purpose="service"), {}),
+    ):
+        seen = archive.high_water()
+        fold(archive, decision)
+        assert wishes(archive, seen) == wished
+
+
+def test_a_wish_goes_with_the_handle_that_said_it(archive: Archive, graph: PlainGraph) -> None:
+    graph.assign("p-1", psid("ada"))
+    graph.assign("p-2", psid("bo"))
+    fold(archive, message("m1", 1), message("m2", 2, who="bo"), consent("opted_out", 3, who="bo"))
+    assert wishes(archive) == {"p-1": ([], []), "p-2": ([], ["messenger"])}
+    graph.assign("p-1", psid("bo"))
+    seen = archive.high_water()
+    archive.follow_graph()
+    assert wishes(archive, seen) == {"p-1": ([], ["messenger"])}
+    graph.assign("p-2", psid("bo"))
+    seen = archive.high_water()
+    archive.follow_graph()
+    assert wishes(archive, seen) == {"p-1": ([], []), "p-2": ([], ["messenger"])}
+
+
+def test_persons_of_an_archive_that_did_not_say_so_are_told_again(stores: Stores, archive: Archive) -> None:
+    """As before an update: their consents are there, and the persons do not say them."""
+    fold(archive, message("m1", 1, person_id="p-ada"), message("m2", 2, who="bo", person_id="p-bo"))
+    fold(archive, consent("opted_out", 3))
+    database = stores.database("archive")
+    for row in database.query("SELECT person_id, body FROM person"):
+        record = unseal(stores.codec, row["body"])
+        del record["opted_in"], record["opted_out"]
+        body = stores.codec.encrypt(encode(record))
+        database.execute(
+            "UPDATE person SET body = ?, content_mark = 'old' WHERE person_id = ?", (body, row["person_id"])
+        )
+    database.execute("DELETE FROM counter WHERE name = 'derivation'")
+    seen = archive.high_water()
+    assert archive.follow_graph()
+    assert wishes(archive, seen) == {"p-ada": ([], ["messenger"])}
+    assert not archive.follow_graph()
 
 
 def test_a_contact_that_was_merged_into_another_is_told_as_deleted(archive: Archive) -> None:

@@ -89,9 +89,11 @@ def test_the_ledger_keeps_which_records_are_theirs_and_nothing_else(stores: Stor
     talk = ledger.fingerprint("acme:1:+12025550101")
     mine = _entry(ledger.fingerprint(KEY), "somebody", handle="h", content_hash="c", kept={"message": {"text": "t"}})
     thread = _entry("t" * 32, "somebody", conversation=talk, kept={"object": "conversation", "message": "x"})
-    intent = LedgerMessage("i" * 32, "intended", person_id="q", kept={"reference": "abc", "message": "x"})
+    needed = {"reference": "abc", "kind": "notes", "was": "5", "replaces": ["4"]}
+    intent = LedgerMessage("i" * 32, "intended", person_id="q", kept={**needed, "message": "x"})
+    day = _entry("d" * 32, "q", kept={"parts": [{"message_key": "acme:1:m8", "text": "t"}]})
     others = _entry("o" * 32, "r", handle="h2", content_hash="c2")
-    ledger.save_messages([mine, thread, intent, others])
+    ledger.save_messages([mine, thread, intent, day, others])
     assert rows.destinations() == [("hubspot", "1")]
     rows.erase_from_ledgers(last_sequence=5)
     kept = {one.message: one for one in (*ledger.messages_of_person("p"), *ledger.intents())}
@@ -99,7 +101,9 @@ def test_the_ledger_keeps_which_records_are_theirs_and_nothing_else(stores: Stor
         mine.message: LedgerMessage(mine.message, "written", mine.record_id, person_id="p"),
         thread.message: LedgerMessage(thread.message, "written", thread.record_id, person_id="p",
                                       kept={"object": "conversation"}),
-        intent.message: LedgerMessage(intent.message, "intended", person_id="p", kept={"reference": "abc"}),
+        intent.message: LedgerMessage(intent.message, "intended", person_id="p", kept=needed),
+        day.message: LedgerMessage(day.message, "written", day.record_id, person_id="p",
+                                   kept={"part_marks": [ledger.fingerprint("acme:1:m8")]}),
     }  # fmt: skip
     assert ledger.messages([others.message]) == {others.message: others}
 

@@ -111,11 +111,12 @@ def test_a_change_is_kept_once(ledger: Ledger) -> None:
     assert ledger.changes(_message(1).message_key) == [_edit()]
 
 
-def test_the_status_of_a_reply_is_replaced(ledger: Ledger) -> None:
-    assert ledger.reply_status("hubspot:1:2:3") is None
-    ledger.save_reply_status("hubspot:1:2:3", "SENT")
-    ledger.save_reply_status("hubspot:1:2:3", "READ")
-    assert ledger.reply_status("hubspot:1:2:3") == "READ"
+def test_a_note_is_replaced_by_the_next_under_its_name(ledger: Ledger) -> None:
+    assert ledger.note("hubspot:1:2:3") is None
+    ledger.save_note("hubspot:1:2:3", "SENT")
+    ledger.save_note("hubspot:1:2:3", "READ")
+    assert ledger.note("hubspot:1:2:3") == "READ"
+    assert ledger.note("files hubspot:1:2:3") is None
 
 
 def test_the_content_hash_does_not_depend_on_the_order(ledger: Ledger) -> None:

@@ -216,11 +216,10 @@ def split(sequence: int, out_of: int, into: int) -> PersonChange:
     )
 
 
-def erasure(sequence: int, number: int) -> PersonChange:
-    """A person asked to be forgotten."""
-    return PersonChange(
-        sequence=sequence, change="erase", from_person_ids=[f"person-{number}"], why="asked for it", changed_at=NOON
-    )
+def erasure(sequence: int, *numbers: int) -> PersonChange:
+    """A person asked to be forgotten, with those that turned out to be the same."""
+    persons = [f"person-{number}" for number in numbers]
+    return PersonChange(sequence=sequence, change="erase", from_person_ids=persons, why="asked for it", changed_at=NOON)
 
 
 def fate(key: str, status: str, **values: Any) -> Receipt:

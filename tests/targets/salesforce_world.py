@@ -20,8 +20,6 @@ from targets.salesforce import SalesforceTargetSettings, TargetSalesforce
 from targets.salesforce.metadata import lacking, package_files, package_zip
 from tests.targets.hubspot_world import ACCOUNT, NOON, lines_of, phone
 
-WRITES = {"POST composite", "PATCH composite/sobjects", "DELETE composite/sobjects"}
-
 
 class World:
     """One org, one state, and what is done with them.

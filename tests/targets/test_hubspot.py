@@ -14,9 +14,10 @@ from identity.rules import load_rules
 from mappings.errors import RateLimitedError, SettingsError, UnavailableError
 from mappings.records import ArchivedMessage, Contact, Handle, MessageChange, Record
 from sandbox.base import json_response
-from sandbox.hubspot.objects import COMMUNICATIONS
+from sandbox.hubspot.objects import COMMUNICATIONS, CONTACTS
 from stores.graph import Graph
 from stores.parked import Parked
+from targets.crm_people import CrmPeople
 from targets.hubspot import TargetHubSpot
 from tests.contract.target import TargetContract
 from tests.targets.hubspot_world import (
@@ -338,14 +339,14 @@ class TestFailures:
         assert ["said nothing" in item.reason for item in account.parked()] == [True]
 
     def test_results_without_trace_ids_are_matched(self, either: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        answer = either.app._batch_answer
+        answer = either.app.endpoints.batch_answer
 
         def forgetful(outcome: Any, status: int = 200) -> Any:
             for result in outcome.results:
                 result.pop("objectWriteTraceId", None)
             return answer(outcome, status)
 
-        monkeypatch.setattr(either.app, "_batch_answer", forgetful)
+        monkeypatch.setattr(either.app.endpoints, "batch_answer", forgetful)
         either.write(person(1), person(2), message(1), message(2))
         either.calls()
         either.write(person(1), person(2, channels=["email"]), message(1), message(2))
@@ -568,6 +569,31 @@ class TestPersonChanges:
         assert len(either.bodies()) == 1
         assert either.app.state()["archived_contacts"] == []
 
+    @pytest.mark.parametrize("touch", [{}, {"lastname": "Typed"}])
+    def test_erasing_reaches_a_contact_that_a_merge_left(self, account: World, touch: dict[str, str]) -> None:
+        account.write(
+            person(1), person(2, phone(2), Handle(kind="email", value="two@mail.example")), message(1), message(2)
+        )
+        left = account.contact_of("person-2")["id"]
+        if touch:
+            account.app.edit_contact_as_agent(left, touch)
+        account.write(merge(1, 1, 2))
+        assert (left in account.contacts()) == bool(touch)
+        account.write(erasure(2, 1, 2))
+        assert account.contacts() == {}
+        record = account.app.crm.archived(CONTACTS, left)
+        assert record is None or not any(map(record.value, ("email", "phone", "firstname", "lastname")))
+        assert account.ledger.left_contacts("person-2") == []
+
+    def test_erasing_leaves_alone_what_people_made_of_a_contact_that_was_left(self, account: World) -> None:
+        account.write(person(1), person(2), message(1), message(2))
+        left = account.contact_of("person-2")["id"]
+        account.app.edit_contact_as_agent(left, {"lastname": "Typed"})
+        account.write(merge(1, 1, 2))
+        survivor = account.app.merge_contacts_as_admin(account.app.create_contact_as_person({"firstname": "Kim"}), left)
+        account.write(erasure(2, 1, 2))
+        assert list(account.contacts()) == [survivor]
+
     def test_a_split_that_names_no_person_is_parked(self, account: World) -> None:
         account.write(split(1, 1, 2).model_copy(update={"into_person_id": None}))
         assert [item.error for item in account.parked()] == ["MissingFieldError"]
@@ -589,6 +615,62 @@ class TestWithTheGraph:
         account.write(message(1, person_id=known), folded=False)
         assert list(account.contacts()) == [contact_id]
         assert len(account.bodies_on(contact_id)) == 1
+
+    def test_a_message_that_cannot_go_to_another_contact_parks_its_person_and_stops_nothing(
+        self, account: World
+    ) -> None:
+        account.write(person(1), message(1))
+        contact_id = account.app.create_contact_as_person({"firstname": "Anita"})
+        record = Handle(kind="hubspot_contact", scope=PORTAL, value=contact_id)
+        account.fail("/crm/v4/associations/", 400, times=9)
+        account.write(person(1, phone(1), record), person(2))
+        account.app.faults.clear()
+        assert [(one.stream, one.error) for one in account.parked()] == [("persons", "RejectedError")]
+        assert len(account.bodies_on(account.contact_of("person-1")["id"])) == 1, "where it was"
+        assert account.contact_of("person-2")
+        Parked(account.stores).ask_replay([one.parked_id for one in account.parked()])
+        account.write(person(2))
+        assert len(account.bodies_on(contact_id)) == 1
+        assert account.contact_of("person-1")["id"] == contact_id
+
+    def test_a_merge_that_was_parked_and_is_undone_by_now_is_not_carried_out(self, account: World) -> None:
+        """The contact that the messages were to go to was deleted, and is back."""
+        graph = Graph(account.stores)
+        resolver = Resolver(graph, load_rules())
+        said = [message(1, person_id=None), message(2, person_id=None)]
+        persons = [str(one) for one in resolver.resolve(said)]
+        account.write(*(one.model_copy(update={"person_id": who}) for one, who in zip(said, persons, strict=True)))
+        ids = {who: account.contact_of(who)["id"] for who in persons}
+        decision = resolver.decide("same", [phone(1), phone(2)], actor="ann")
+        into = graph.current(persons[0])
+        account.app.delete_contact_as_admin(ids[into])
+        account.write(*graph.changes_since(0, 10))
+        (waiting,) = account.parked()
+        resolver.undo(decision, actor="ann")
+        account.write(*graph.changes_since(waiting.payload["sequence"], 10))
+        account.app.restore_contact_as_admin(ids[into])
+        Parked(account.stores).ask_replay([waiting.parked_id])
+        account.write(erasure(99, 77))
+        assert account.parked() == []
+        (other,) = set(persons) - {into}
+        assert len(account.bodies_on(account.contact_of(other)["id"])) == 1
+        assert account.contact_of(other)["id"] == ids[other]
+
+    def test_what_holds_of_merges_and_splits_is_what_the_graph_says_now(self, account: World) -> None:
+        graph = Graph(account.stores)
+        resolver = Resolver(graph, load_rules())
+        people = CrmPeople(account.ledger, graph, "hubspot_contact", PORTAL)
+        resolver.resolve([message(1, person_id=None), message(2, person_id=None)])
+        decision = resolver.decide("same", [phone(1), phone(2)], actor="ann")
+        (joined,) = graph.changes_since(0, 10)
+        assert people.as_it_holds(joined) == joined
+        resolver.undo(decision, actor="ann")
+        (parted,) = graph.changes_since(joined.sequence, 10)
+        assert people.as_it_holds(joined) is None
+        assert people.as_it_holds(parted) == parted
+        resolver.decide("same", [phone(1), phone(2)], actor="ann")
+        assert people.as_it_holds(joined) == joined
+        assert people.as_it_holds(parted) is None
 
 
 def resolve(account: World, *records: Record) -> str:

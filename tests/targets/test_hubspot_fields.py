@@ -14,16 +14,17 @@ import pytest
 from identity.resolver import Resolver
 from identity.rules import load_rules
 from mappings.errors import SettingsError
-from mappings.ids import handle_key
 from mappings.records import Consent, Contact, Handle
 from sandbox.hubspot.objects import CONTACTS
+from stores.archive import Archive
 from stores.graph import Graph
 from stores.ledger import Ledger
+from stores.parked import Parked
 from taps.hubspot import TapHubSpot
 from targets.field_map import parse_field_map
 from targets.hubspot import setup_hubspot
 from targets.hubspot.fields import FACTS, PACKAGED
-from tests.targets.hubspot_world import ACCOUNT, NOON, PORTAL, World, merge, message, person, phone, world
+from tests.targets.hubspot_world import ACCOUNT, NOON, PORTAL, World, merge, message, person, phone, split, world
 
 PEOPLE = 12
 ROUNDS = 3
@@ -45,15 +46,19 @@ def fields_file(tmp_path: Path) -> Path:
     return path
 
 
-def consent(number: int, status: str, channel: str = "whatsapp", **values: Any) -> Consent:
+def said_no(number: int) -> Consent:
+    """A person's "no" to advertising by WhatsApp, as a tap tells it."""
     handle = phone(number)
-    return Consent.model_validate(
-        {
-            "handle_key": handle_key(handle.kind, handle.scope, handle.value), "handle": handle, "channel": channel,
-            "account": ACCOUNT, "purpose": "promotional", "status": status, "source": "keyword", "decided_at": NOON,
-            "person_id": f"person-{number}", **values,
-        }
+    return Consent(
+        handle_key=handle.key, handle=handle, channel="whatsapp", account=ACCOUNT, purpose="promotional",
+        status="opted_out", source="keyword", decided_at=NOON, person_id=f"person-{number}",
     )  # fmt: skip
+
+
+def wishes(account: World, number: int) -> tuple[Any, Any]:
+    """What the contact of a person says: advertising on which channels, and on which not."""
+    contact = account.contact_of(f"person-{number}")
+    return contact.get("onethread_opted_in"), contact.get("onethread_opted_out")
 
 
 class TestWhatAnAdminFiltersOn:
@@ -64,39 +69,106 @@ class TestWhatAnAdminFiltersOn:
         assert account.contact_of("person-1")["onethread_preferred_channel"] == "WhatsApp"
 
     def test_a_consent_on_a_channel_of_your_own_is_one_on_another_channel(self, account: World) -> None:
-        account.write(person(1), consent(1, "opted_in", "pigeon"), consent(1, "opted_in", "line"))
-        assert account.contact_of("person-1")["onethread_opted_in"] == "line;other"
-        account.write(consent(1, "opted_out", "forms"))
-        contact = account.contact_of("person-1")
-        assert (contact["onethread_opted_in"], contact["onethread_opted_out"]) == ("line", "other")
+        account.write(person(1, opted_in=["line", "pigeon"], opted_out=[]))
+        assert wishes(account, 1) == ("line;other", None)
+        account.write(person(1, opted_in=["line", "pigeon"], opted_out=["forms"]))
+        assert wishes(account, 1) == ("line", "other")
         assert account.parked() == []
 
-    def test_consents_are_told_by_channel_and_a_no_outranks_every_yes(self, account: World) -> None:
-        account.write(person(1), consent(1, "opted_in"), consent(1, "opted_in", "line"))
-        assert account.contact_of("person-1")["onethread_opted_in"] == "line;whatsapp"
-        account.write(consent(1, "opted_out", decided_at=NOON.replace(hour=13)))
-        contact = account.contact_of("person-1")
-        assert (contact["onethread_opted_in"], contact["onethread_opted_out"]) == ("line", "whatsapp")
-
-    def test_no_no_is_lost_when_people_merge_two_contacts(self, account: World) -> None:
-        account.write(person(1), message(1), consent(1, "opted_out"))
-        account.write(person(2), message(2), consent(2, "opted_out", "line"))
-        first, second = (account.contact_of(f"person-{number}")["id"] for number in (1, 2))
-        account.app.merge_contacts_as_admin(second, first)
-        account.write(message(3, of=1), message(4, of=2))  # finds the survivor
-        account.write(merge(1, 2, 1))
-        account.write(person(2, message_count=4))
-        assert account.contact_of("person-2")["onethread_opted_out"] == "line;whatsapp"
-
-    def test_a_consent_that_is_told_again_makes_no_request(self, account: World) -> None:
-        account.write(person(1), consent(1, "opted_out"))
+    def test_consents_are_told_by_channel_and_taken_back(self, account: World) -> None:
+        account.write(person(1, opted_in=["line", "whatsapp"], opted_out=[]))
+        assert wishes(account, 1) == ("line;whatsapp", None)
+        account.write(person(1, opted_in=["line"], opted_out=["whatsapp"]))
+        assert wishes(account, 1) == ("line", "whatsapp")
         account.calls()
-        account.write(person(1), consent(1, "opted_out"))
+        account.write(person(1, opted_in=["line"], opted_out=["whatsapp"]))
         assert not account.calls()
+        account.write(person(1, opted_in=[], opted_out=[]))
+        assert wishes(account, 1) == (None, None)
 
-    def test_a_consent_to_service_messages_is_not_one_to_advertising(self, account: World) -> None:
-        account.write(person(1), consent(1, "opted_in", purpose="service"))
-        assert "onethread_opted_in" not in account.contact_of("person-1")
+    def test_who_says_nothing_of_consents_takes_none_back(self, account: World) -> None:
+        """As a person does that was parked before persons told them."""
+        account.write(person(1, opted_in=[], opted_out=["whatsapp"]))
+        account.write(person(1, unanswered_since=NOON))
+        assert wishes(account, 1) == (None, "whatsapp")
+
+    def test_a_no_said_before_there_was_a_contact_is_on_the_contact(self, account: World) -> None:
+        account.write(person(1, message_count=0, opted_in=[], opted_out=["whatsapp"]))
+        assert account.contacts() == {}, "nobody who wrote"
+        account.write(person(1, opted_in=[], opted_out=["whatsapp"]), message(1))
+        assert wishes(account, 1) == (None, "whatsapp")
+
+    def test_the_no_of_somebody_who_never_wrote_is_on_the_contact_that_people_made(self, account: World) -> None:
+        contact_id = account.app.create_contact_as_person({"email": "known@shop.example"})
+        known = Handle(kind="hubspot_contact", scope=PORTAL, value=contact_id)
+        account.write(person(1, known, message_count=0))
+        assert "onethread_person_id" not in account.contacts()[contact_id]
+        account.write(person(1, known, message_count=0, opted_in=[], opted_out=["email"]))
+        assert account.contacts()[contact_id]["onethread_opted_out"] == "email"
+
+    def test_a_no_that_was_refused_is_parked_and_a_replay_tells_what_holds_by_then(self, account: World) -> None:
+        archive = Archive(account.stores)
+        account.write(person(1), message(1))
+        account.fail("/crm/v3/objects/contacts/batch/update", 400, times=9)
+        account.write(person(1, opted_in=["whatsapp"], opted_out=[]))
+        account.app.faults.clear()
+        (row,) = account.parked()
+        archive.fold(messages=[message(1)], consents=[said_no(1)])
+        Parked(account.stores).ask_replay([row.parked_id])
+        account.write(person(2))
+        assert wishes(account, 1) == (None, "whatsapp")
+        assert account.parked() == []
+
+    def test_a_pipe_without_an_archive_says_that_consents_are_not_shown(self, account: World) -> None:
+        account.write(message(1), said_no(1), folded=False)
+        assert account.target.counts["consents not shown for want of an archive"] == 1
+        account.write(message(1), said_no(1))
+        assert "consents not shown for want of an archive" not in account.target.counts
+
+    def test_a_no_goes_along_when_persons_become_one_and_back_when_they_are_two_again(self, account: World) -> None:
+        account.write(person(1, opted_in=["whatsapp"], opted_out=[]), message(1))
+        account.write(person(2, opted_in=[], opted_out=["whatsapp"]), message(2))
+        account.write(person(1, opted_in=[], opted_out=["whatsapp"], message_count=2), merge(1, 1, 2))
+        assert wishes(account, 1) == (None, "whatsapp")
+        account.write(
+            person(1, opted_in=["whatsapp"], opted_out=[]), person(2, opted_in=[], opted_out=["whatsapp"]),
+            split(2, 1, 2),
+        )  # fmt: skip
+        assert wishes(account, 1) == ("whatsapp", None)
+        assert wishes(account, 2) == (None, "whatsapp")
+
+    @pytest.mark.parametrize("survivor", [1, 2])
+    @pytest.mark.parametrize("first", [1, 2])
+    def test_a_no_survives_when_people_merge_two_contacts(self, account: World, survivor: int, first: int) -> None:
+        """Identity may still keep the two persons apart: whoever writes next, each one's "no" is on the contact."""
+        said: dict[int, dict[str, Any]] = {
+            1: {"opted_in": ["telegram"], "opted_out": ["whatsapp"]},
+            2: {"opted_in": ["whatsapp"], "opted_out": ["line"]},
+        }
+        for number in (1, 2):
+            account.write(person(number, **said[number]), message(number))
+        ids = {number: account.contact_of(f"person-{number}")["id"] for number in (1, 2)}
+        account.app.merge_contacts_as_admin(ids[survivor], ids[3 - survivor])
+        for number, who in enumerate((first, 3 - first, first), 3):
+            account.write(person(who, message_count=number, last_inbound_at=NOON, **said[who]), message(number, of=who))
+            (contact,) = account.contacts().values()
+            told = (contact["onethread_opted_out"], contact["onethread_opted_in"])
+            assert told == ("line;whatsapp", "telegram")
+        assert account.parked() == []
+
+    def test_a_no_of_two_persons_on_one_contact_is_there_until_both_take_it_back(self, account: World) -> None:
+        yes: dict[str, Any] = {"opted_in": ["whatsapp"], "opted_out": []}
+        no: dict[str, Any] = {"opted_in": [], "opted_out": ["whatsapp"]}
+        account.write(person(1, **yes), message(1), person(2, **yes), message(2))
+        first, second = (account.contact_of(f"person-{number}")["id"] for number in (1, 2))
+        account.app.merge_contacts_as_admin(first, second)
+        account.write(message(3, of=1), message(4, of=2))
+        (contact_id,) = account.contacts()
+        told = []
+        for who, wish in ((1, no), (2, no), (1, yes), (2, yes), (2, no), (2, yes), (1, no)):
+            account.write(person(who, **wish))
+            told.append(account.contacts()[contact_id].get("onethread_opted_out"))
+        assert told == ["whatsapp", "whatsapp", "whatsapp", None, "whatsapp", None, "whatsapp"]
 
 
 class TestFieldMap:
@@ -171,15 +243,6 @@ class TestWhoOwnsAValue:
         account.app.edit_contact_as_agent(contact_id, {"lastname": "Typed"})
         account.write(person(1, name=None))
         assert account.contacts()[contact_id]["lastname"] == "Typed"
-
-    def test_the_no_of_one_person_stays_when_two_become_one(self, account: World) -> None:
-        account.write(person(1), person(2), message(1), message(2), consent(2, "opted_out"))
-        source = account.ledger.contact("person-2")
-        assert source is not None
-        account.target.contacts.carry_consents(source, "person-1")
-        account.write(merge(1, 1, 2))
-        account.write(person(1))
-        assert account.contact_of("person-1")["onethread_opted_out"] == "whatsapp"
 
 
 def read_contacts(account: World, state: dict[str, Any]) -> tuple[list[Contact], dict[str, Any]]:

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
+from mappings.errors import PayloadError
 from mappings.from_hubspot import PUSHES
 from mappings.ids import reply_key
 from mappings.records import ArchivedMessage, Reply
 from mappings.to_hubspot import inbox_record
 from sandbox.deliverer import Delivery
 from stores.database import Stores
+from stores.parked import Parked
 from taps.hubspot import TapHubSpot
+from taps.webhooks import hubspot
 from taps.webhooks.receiver import WebhookRoute
 from targets.hubspot import setup_hubspot
 from tests.contract.webhook import running_receiver
@@ -181,7 +184,17 @@ class TestSetUp:
 
     def test_a_new_token_changes_the_address(self, one: World) -> None:
         one.config["webhook_token"] = "another"
-        assert "inbox channel WhatsApp (onethread): got our address" in setup_hubspot(one.settings, one.stores)
+        told = "inbox channel WhatsApp (onethread): got our address and what it can do"
+        assert told in setup_hubspot(one.settings, one.stores)
+        assert told not in setup_hubspot(one.settings, one.stores)
+
+    def test_a_channel_that_was_said_to_take_agents_files_is_told_that_it_takes_none(self, one: World) -> None:
+        (channel,) = one.app.channels.channels.values()
+        assert channel["capabilities"]["outgoingAttachmentTypes"] == []
+        channel["capabilities"] |= {"outgoingAttachmentTypes": ["FILE"], "theirs": 1}
+        setup_hubspot(one.settings, one.stores)
+        (channel,) = one.app.channels.channels.values()
+        assert (channel["capabilities"]["outgoingAttachmentTypes"], channel["capabilities"]["theirs"]) == ([], 1)
 
     def test_an_account_that_another_run_added_is_found_again(self, one: World, tmp_path: Any) -> None:
         one.write(person(1), said(1))
@@ -259,8 +272,9 @@ class TestAgentsAnswers:
         assert (reply.text, reply.channel, reply.author_kind, reply.author_name) == (
             "On its way!", "whatsapp", "agent", "Ada Agent",
         )  # fmt: skip
-        assert reply.handles[0].value == desk.account.contact_of("person-1")["id"]
-        assert reply.handles[1].kind == "phone"
+        assert reply.conversation_key == said(1).conversation_key
+        assert [one.kind for one in reply.handles] == ["phone", "hubspot_contact"]
+        assert reply.handles[1].value == desk.account.contact_of("person-1")["id"]
 
     def test_what_we_published_ourselves_is_no_reply(self, desk: Desk) -> None:
         desk.account.write(person(1), said(1), ours(2), ours(3, author_kind="agent", author_name="Ben"))
@@ -337,6 +351,30 @@ class TestAgentsAnswers:
         desk.account.write(ours(2, text="On its way!", reply_key=key, status="read"))
         assert not desk.account.calls()
         assert texts(desk.account) == ["words of message 1.", "On its way!"]
+
+    def test_a_post_that_cannot_be_read_is_parked_whole_and_can_be_read_later(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        desk.account.write(person(1), said(1))
+        desk.answer("Found")
+
+        def unreadable(body: bytes) -> Any:
+            del body
+            msg = "HubSpot: an odd post"
+            raise PayloadError(msg)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(hubspot, "split", unreadable)
+            assert desk.replies() == []
+            (row,) = desk.account.parked()
+            Parked(desk.account.stores).ask_replay([row.parked_id])
+            assert desk.replies() == []
+        (row,) = desk.account.parked()
+        assert (row.reason, row.tries) == ("HubSpot: an odd post", 2)
+        Parked(desk.account.stores).ask_replay([row.parked_id])
+        assert [one.text for one in desk.replies()] == ["Found"]
+        assert desk.replies() == []
+        assert desk.account.parked() == []
 
     def test_an_event_that_names_no_thread_of_ours_is_parked_and_the_next_one_read(self, desk: Desk) -> None:
         desk.account.write(person(1), said(1))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from mappings.errors import SettingsError, UnavailableError
-from tests.targets.hubspot_world import NOON, World, erasure, merge, message, person, split, world
+from mappings.ids import conversation_key
+from sandbox.hubspot.objects import COMMUNICATIONS
+from targets.hubspot.days import day_key
+from tests.targets.hubspot_world import ACCOUNT, NOON, World, erasure, merge, message, person, phone, split, world
 
 
 @pytest.fixture(params=[True, False], ids=["property", "readback"])
@@ -130,6 +134,64 @@ class TestRollUp:
         account.write(person(1), person(2), message(1), message(2), message(3, of=2), roll_up=True)
         account.write(merge(1, 1, 2), roll_up=True)
         assert len(account.bodies_on(account.contact_of("person-1")["id"])) == 2
+
+    def test_in_a_group_each_persons_day_is_their_own(self, account: World) -> None:
+        group = {"conversation_key": conversation_key("whatsapp", ACCOUNT, "group-1")}
+        said = [message(n, of=who).model_copy(update=group) for n, who in ((1, 1), (2, 2), (3, 1), (4, 2))]
+        account.write(person(1), person(2), *said, roll_up=True)
+        (first,), (second,) = (account.bodies_on(account.contact_of(f"person-{n}")["id"]) for n in (1, 2))
+        assert [f"message {n}." in first for n in (1, 2, 3, 4)] == [True, False, True, False]
+        assert [f"message {n}." in second for n in (1, 2, 3, 4)] == [False, True, False, True]
+        account.write(merge(1, 1, 2), roll_up=True)
+        account.write(person(2), split(2, 1, 2), roll_up=True)
+        assert account.bodies_on(account.contact_of("person-2")["id"]) == [second]
+        account.write(erasure(3, 2), roll_up=True)
+        assert account.bodies() == [first]
+
+    def test_a_message_stays_in_its_day_when_its_person_becomes_another(self, account: World) -> None:
+        account.write(person(1), person(2), message(1), message(2), roll_up=True)
+        account.write(merge(1, 1, 2), roll_up=True)
+        account.write(message(2, person_id="person-1", text="better words", edited_at=NOON), roll_up=True)
+        assert [body.count("words") for body in account.bodies()] == [1, 1]
+
+    def test_what_is_said_after_somebody_deleted_the_day_is_a_record_of_its_own(self, account: World) -> None:
+        account.write(person(1), message(1), message(2, of=1), roll_up=True)
+        for number in (3, 4):
+            (record_id,) = account.app.state()["communications"]
+            account.app.crm.archive(COMMUNICATIONS, record_id)
+            # Whatever becomes of those that were on the day that is gone, they are not shown again.
+            account.write(message(1, text="other words", edited_at=NOON), message(number, of=1), roll_up=True)
+            account.write(message(2, of=1, text="other words", edited_at=NOON), message(number, of=1), roll_up=True)
+            (body,) = account.bodies()
+            assert [f"words of message {n}." in body for n in range(5)] == [n == number for n in range(5)]
+            assert "other words" not in body
+        account.write(message(5, of=1), roll_up=True)
+        (body,) = account.bodies()
+        assert "words of message 4." in body
+        assert "words of message 5." in body
+        assert account.parked() == []
+
+    def test_whoever_writes_again_on_the_day_of_their_erasure_is_somebody_new(self, account: World) -> None:
+        account.write(person(1), message(1), roll_up=True)
+        account.write(erasure(1, 1), roll_up=True)
+        account.write(person(9, phone(1)), message(2, of=1, person_id="person-9"), message(1), roll_up=True)
+        (body,) = account.bodies()
+        assert "words of message 2." in body
+        assert "words of message 1." not in body
+
+    def test_a_day_that_was_begun_before_days_were_each_persons_own_keeps_its_messages(self, account: World) -> None:
+        """Its row has another key, and its messages have none."""
+        account.write(person(1), message(1), message(2, of=1), roll_up=True)
+        ledger = account.ledger
+        (day,) = ledger.messages_of_person("person-1")
+        marks = [ledger.fingerprint(one.message_key) for one in (message(1), message(2, of=1))]
+        ledger.forget_messages([day.message, *marks])
+        ledger.save_messages([replace(day, message=ledger.fingerprint(day_key(message(1))))])
+        for roll_up in (True, False):
+            edited = message(1, text=f"better words {roll_up}", edited_at=NOON)
+            account.write(edited, message(2, of=1), roll_up=roll_up)
+            (body,) = account.bodies()
+            assert [body.count(words) for words in (f"better words {roll_up}", "words of message 2.")] == [1, 1]
 
     def test_a_pipe_without_an_archive_is_told_that_it_needs_one(self, account: World) -> None:
         with pytest.raises(SettingsError, match="tap-archive"):

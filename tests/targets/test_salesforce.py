@@ -17,11 +17,15 @@ from mappings.ids import message_key, reply_key
 from mappings.records import ArchivedMessage, Attachment, Consent, Handle, MessageChange, Profile
 from sandbox.base import Fault, json_response
 from sandbox.salesforce.duplicates import DuplicateRule
+from stores.archive import Archive
 from stores.graph import Graph
 from stores.media import Media
 from stores.parked import Parked
 from taps.salesforce import SalesforceSettings, TapSalesforce
 from targets.salesforce import TargetSalesforce
+from targets.salesforce.contacts import Contacts
+from targets.salesforce.fields import PACKAGED
+from targets.salesforce.links import Links
 from tests.contract.target import TargetContract
 from tests.targets.hubspot_world import ACCOUNT, NOON, erasure, fate, lines_of, merge, message, person, phone, split
 from tests.targets.salesforce_world import World, body_number, conversation, world
@@ -475,6 +479,14 @@ class TestWhatPeopleDo:
         assert org.bodies_on(other) == ["words of message 1.", "words of message 2."]
         assert len(org.contacts()) == 1
 
+    def test_after_a_merge_in_salesforce_person_and_message_go_to_the_survivor_together(self, org: World) -> None:
+        org.write(person(1), message(1))
+        other = org.app.create_contact_as_person(LastName="Rossi")
+        org.app.merge_contacts_as_admin(other, org.contact_of("person-1")["Id"])
+        org.write(person(1, unanswered_since=NOON), conversation(1), message(2, of=1))
+        assert org.bodies_on(other) == ["words of message 1.", "words of message 2."]
+        assert org.parked() == []
+
     def test_after_a_merge_in_salesforce_the_survivor_is_kept_up_to_date(self, org: World) -> None:
         org.write(person(1), message(1))
         other = org.app.create_contact_as_person(LastName="Rossi")
@@ -610,44 +622,179 @@ class TestPersonChanges:
         assert org.bodies() == ["words of message 2."]
         assert not [one for one in org.app.org.table("Message__c").values() if one["IsDeleted"]]
 
+    def test_somebody_who_is_erased_by_what_comes_with_their_words_is_not_written(self, org: World) -> None:
+        org.write(message(2))
+        org.write(person(1), conversation(1), message(1), person(2), message(3, of=2), erasure(1, 1))
+        assert org.bodies() == ["words of message 2.", "words of message 3."]
+        assert [one["Identity_Key__c"] for one in org.contacts().values()] == ["person-2"]
+        assert len(org.records("conversations")) == 1
+        assert org.parked() == []
+
+    @pytest.mark.parametrize("touch", [{}, {"LastName": "Typed"}])
+    def test_erasing_reaches_a_contact_that_a_merge_left(self, org: World, touch: dict[str, str]) -> None:
+        org.write(person(1), person(2, name="Ben Other"), message(1), message(2))
+        left = org.contact_of("person-2")["Id"]
+        if touch:
+            org.app.edit_as_person(left, touch)
+        org.write(merge(1, 1, 2))
+        assert (left in org.contacts()) == bool(touch)
+        org.write(erasure(2, 1, 2))
+        assert org.contacts() == {}
+        assert left not in org.app.org.table("Contact")
+        assert org.ledger.left_contacts("person-2") == []
+
+    def test_an_erasure_is_not_done_while_the_org_keeps_our_fields_on_a_contact(self, org: World) -> None:
+        known = org.app.create_contact_as_person(LastName="Known", Email="ben@shop.example")
+        org.write(person(1, phone(1), email("ben@shop.example"), **NO), message(1))
+        guard = org.app.guard
+
+        def refuse(request: Any) -> Any:
+            if '"Identity_Key__c":null' in request.get_data(as_text=True).replace(" ", ""):
+                return json_response([{"errorCode": "FIELD_CUSTOM_VALIDATION_EXCEPTION", "message": "x"}], 400)
+            return guard(request)
+
+        org.app.guard = refuse  # type: ignore[method-assign]
+        org.write(erasure(1, 1))
+        org.app.guard = guard  # type: ignore[method-assign]
+        (row,) = org.parked()
+        assert "FIELD_CUSTOM_VALIDATION_EXCEPTION" in row.reason
+        assert not org.ledger.carried_out(1)
+        assert org.contacts()[known]["Thread_Opted_Out__c"] == "WhatsApp"
+        Parked(org.stores).ask_replay([row.parked_id])
+        org.write(erasure(2, 77))
+        assert org.ledger.carried_out(1)
+        assert not [name for name, value in org.contacts()[known].items() if name.endswith("__c") and value]
+
     def test_a_split_that_names_no_person_is_parked(self, org: World) -> None:
         org.write(split(1, 1, 2).model_copy(update={"into_person_id": None}))
         assert [one.stream for one in org.parked()] == ["person_changes"]
 
 
-def consent(number: int, status: str, channel: str = "whatsapp", handle: Handle | None = None) -> Consent:
-    who = handle or phone(number)
-    return Consent.model_validate(
-        {
-            "handle_key": who.key, "handle": who, "channel": channel, "account": ACCOUNT, "purpose": "promotional",
-            "status": status, "source": "keyword", "decided_at": NOON, "person_id": f"person-{number}",
-        }
+def said_no(number: int) -> Consent:
+    """A person's "no" to advertising by WhatsApp, as a tap tells it."""
+    handle = phone(number)
+    return Consent(
+        handle_key=handle.key, handle=handle, channel="whatsapp", account=ACCOUNT, purpose="promotional",
+        status="opted_out", source="keyword", decided_at=NOON, person_id=f"person-{number}",
     )  # fmt: skip
 
 
+def wishes(org: World, number: int) -> tuple[Any, Any]:
+    """What the contact of a person says: advertising on which channels, and on which not."""
+    contact = org.contact_of(f"person-{number}")
+    return contact.get("Thread_Opted_In__c"), contact.get("Thread_Opted_Out__c")
+
+
+YES: dict[str, Any] = {"opted_in": ["whatsapp"], "opted_out": []}
+NO: dict[str, Any] = {"opted_in": [], "opted_out": ["whatsapp"]}
+
+
 class TestConsents:
-    def test_a_no_and_a_yes_are_on_the_contact_by_channel(self, org: World) -> None:
-        records = [person(1), message(1), consent(1, "opted_out"), consent(1, "opted_in", "email")]
+    def test_a_no_and_a_yes_are_on_the_contact_by_channel_and_are_taken_back(self, org: World) -> None:
+        records = [person(1, opted_in=["email"], opted_out=["whatsapp"]), message(1)]
         org.write(*records)
-        contact = org.contact_of("person-1")
-        assert (contact["Thread_Opted_Out__c"], contact["Thread_Opted_In__c"]) == ("WhatsApp", "E-mail")
+        assert wishes(org, 1) == ("E-mail", "WhatsApp")
         org.calls()
         org.write(*records)
         assert not org.calls()
+        org.write(person(1))
+        assert wishes(org, 1) == ("E-mail", "WhatsApp"), "who says nothing of consents takes none back"
+        org.write(person(1, **YES))
+        assert wishes(org, 1) == ("WhatsApp", None)
+        org.write(person(1, opted_in=[], opted_out=[]))
+        assert wishes(org, 1) == (None, None)
 
-    def test_a_later_yes_takes_the_no_back_and_another_handles_no_outranks_it(self, org: World) -> None:
-        org.write(person(1), message(1), consent(1, "opted_out"))
-        org.write(consent(1, "opted_in"))
-        assert org.contact_of("person-1").get("Thread_Opted_Out__c") is None
-        org.write(consent(1, "opted_out", handle=phone(7)))
-        contact = org.contact_of("person-1")
-        assert (contact["Thread_Opted_Out__c"], contact.get("Thread_Opted_In__c")) == ("WhatsApp", None)
+    def test_a_no_said_before_there_was_a_contact_is_on_the_contact(self, org: World) -> None:
+        org.write(person(1, message_count=0, **NO))
+        assert org.contacts() == {}, "nobody who wrote"
+        org.write(person(1, **NO), message(1))
+        assert wishes(org, 1) == (None, "WhatsApp")
 
-    def test_a_no_comes_along_when_persons_become_one(self, org: World) -> None:
-        org.write(person(1), person(2, name="Ben Other"), message(1), message(2), consent(2, "opted_out"))
-        org.write(merge(1, 1, 2), person(1))
-        org.write(person(1, unanswered_since=NOON))
-        assert org.contact_of("person-1")["Thread_Opted_Out__c"] == "WhatsApp"
+    def test_the_no_of_somebody_who_never_wrote_is_on_the_contact_that_people_made(self, org: World) -> None:
+        contact_id = org.app.create_contact_as_person(LastName="Known")
+        known = Handle(kind="salesforce_contact", scope=org.settings.org_id, value=contact_id)
+        org.write(person(1, known, message_count=0, **NO))
+        assert org.contacts()[contact_id]["Thread_Opted_Out__c"] == "WhatsApp"
+
+    def test_a_no_that_was_refused_is_parked_and_a_replay_tells_what_holds_by_then(self, org: World) -> None:
+        archive = Archive(org.stores)
+        org.write(person(1), message(1))
+        guard = org.app.guard
+
+        def refuse(request: Any) -> Any:
+            if "Thread_Opted_In__c" in request.get_data(as_text=True):
+                return json_response([{"errorCode": "JSON_PARSER_ERROR", "message": "x"}], 400)
+            return guard(request)
+
+        org.app.guard = refuse  # type: ignore[method-assign]
+        org.write(person(1, **YES))
+        org.app.guard = guard  # type: ignore[method-assign]
+        (row,) = org.parked()
+        archive.fold(messages=[message(1)], consents=[said_no(1)])
+        Parked(org.stores).ask_replay([row.parked_id])
+        org.write(person(2))
+        assert wishes(org, 1) == (None, "WhatsApp")
+        assert org.parked() == []
+
+    def test_a_pipe_without_an_archive_says_that_consents_are_not_shown(self, org: World) -> None:
+        org.write(message(1), said_no(1), folded=False)
+        assert org.target.counts["consents not shown for want of an archive"] == 1
+
+    def test_a_no_goes_along_when_persons_become_one_and_back_when_they_are_two_again(self, org: World) -> None:
+        org.write(person(1, **YES), person(2, name="Ben Other", **NO), message(1), message(2))
+        org.write(person(1, message_count=2, **NO), merge(1, 1, 2))
+        assert wishes(org, 1) == (None, "WhatsApp")
+        org.write(person(1, **YES), person(2, name="Ben Other", **NO), split(2, 1, 2))
+        assert wishes(org, 1) == ("WhatsApp", None)
+        assert wishes(org, 2) == (None, "WhatsApp")
+
+    @pytest.mark.parametrize("people_made", [None, "ana", "ben"])
+    def test_a_no_survives_when_their_contacts_are_merged_in_salesforce(
+        self, org: World, people_made: str | None
+    ) -> None:
+        if people_made:
+            org.app.create_contact_as_person(LastName="Known", Email=f"{people_made}@shop.example")
+        ana, ben = (phone(1), email("ana@shop.example")), (phone(2), email("ben@shop.example"))
+        no: dict[str, Any] = {"opted_in": [], "opted_out": ["email", "whatsapp"]}
+        org.write(person(1, *ana, **YES), person(2, *ben, **no), message(1), message(2))
+        org.write(person(1, *ana, *ben, message_count=2, **no), merge(1, 1, 2), crm_merge=True)
+        (survivor,) = org.contacts().values()
+        assert (survivor["Thread_Opted_Out__c"], survivor.get("Thread_Opted_In__c")) == ("E-mail;WhatsApp", None)
+        org.write(person(1, *ana, *ben, unanswered_since=NOON, **no))
+        (survivor,) = org.contacts().values()
+        assert (survivor["Thread_Opted_Out__c"], survivor.get("Thread_Opted_In__c")) == ("E-mail;WhatsApp", None)
+
+    @pytest.mark.parametrize("survivor", [1, 2])
+    @pytest.mark.parametrize("first", [1, 2])
+    def test_a_no_survives_when_people_merge_two_contacts(self, org: World, survivor: int, first: int) -> None:
+        """Identity may still keep the two persons apart: whoever writes next, each one's "no" is on the contact."""
+        said: dict[int, dict[str, Any]] = {
+            1: {"opted_in": ["email"], "opted_out": ["whatsapp"]},
+            2: {"opted_in": ["whatsapp"], "opted_out": ["line"]},
+        }
+        for number in (1, 2):
+            org.write(person(number, **said[number]), message(number))
+        ids = {number: org.contact_of(f"person-{number}")["Id"] for number in (1, 2)}
+        org.app.merge_contacts_as_admin(ids[survivor], ids[3 - survivor])
+        for number, who in enumerate((first, 3 - first, first), 3):
+            org.write(person(who, message_count=number, last_inbound_at=NOON, **said[who]), message(number, of=who))
+            (contact,) = org.contacts().values()
+            if number > 3 or first != survivor:  # who writes to the one that went finds the survivor
+                told = (contact["Thread_Opted_Out__c"], contact["Thread_Opted_In__c"])
+                assert told == ("LINE;WhatsApp", "E-mail")
+        assert org.parked() == []
+
+    def test_a_no_of_two_persons_on_one_contact_is_there_until_both_take_it_back(self, org: World) -> None:
+        org.write(person(1, **YES), message(1), person(2, name="Ben Other", **YES), message(2))
+        first, second = (org.contact_of(f"person-{number}")["Id"] for number in (1, 2))
+        org.app.merge_contacts_as_admin(first, second)
+        org.write(message(3, of=1), message(4, of=2))
+        (contact_id,) = org.contacts()
+        told = []
+        for who, wish in ((1, NO), (2, NO), (1, YES), (2, YES), (2, NO), (2, YES), (1, NO)):
+            org.write(person(who, **wish))
+            told.append(org.contacts()[contact_id].get("Thread_Opted_Out__c"))
+        assert told == ["WhatsApp", "WhatsApp", "WhatsApp", None, "WhatsApp", None, "WhatsApp"]
 
 
 class TestReplies:
@@ -688,6 +835,49 @@ class TestReplies:
         assert record["Status__c"] == "Refused"
         assert "The window is closed." in record["Error__c"]
         assert "You can act on it." in record["Error__c"]
+
+    def test_a_refused_reply_on_a_conversation_gets_its_contact_and_its_channel(self, org: World) -> None:
+        reply_id, key = self.queued(org)
+        assert org.records("messages")[reply_id].get("Contact__c") is None
+        org.write(fate(key, "refused", reason="The window is closed."))
+        record = org.records("messages")[reply_id]
+        assert (record["Contact__c"], record["Channel__c"]) == (org.contact_of("person-1")["Id"], "WhatsApp")
+
+    def test_a_sent_reply_gets_the_channel_that_it_was_sent_on(self, org: World) -> None:
+        reply_id, key = self.queued(org)
+        org.write(fate(key, "queued"))
+        assert org.records("messages")[reply_id].get("Channel__c") is None, "another may be chosen when it is sent"
+        sent = message(2, of=1, direction="outbound", author_kind="agent", reply_key=key, status="sent")
+        org.write(sent, fate(key, "sent"))
+        record = org.records("messages")[reply_id]
+        assert (record["Contact__c"], record["Channel__c"]) == (org.contact_of("person-1")["Id"], "WhatsApp")
+        assert record["Status__c"] == "Sent"
+
+    def test_while_no_channel_was_chosen_none_is_filled_in(self, org: World) -> None:
+        reply_id, key = self.queued(org)
+        org.write(fate(key, "refused", channel="auto"))
+        record = org.records("messages")[reply_id]
+        assert (record["Status__c"], record.get("Channel__c")) == ("Refused", None)
+
+    def test_what_the_agent_filled_in_stays(self, org: World) -> None:
+        org.write(person(1), conversation(1), message(1))
+        (thread,) = org.records("conversations")
+        other = org.app.create_contact_as_person(LastName="Other")
+        reply_id = org.app.write_reply_as_agent(thread, "On its way!", Contact__c=other, Channel__c="E-mail")
+        org.write(fate(reply_key("salesforce", org.settings.org_id, reply_id, reply_id), "refused"))
+        record = org.records("messages")[reply_id]
+        assert (record["Contact__c"], record["Channel__c"]) == (other, "E-mail")
+
+    def test_a_channel_that_the_field_map_leaves_out_is_not_filled_in(self, org: World, tmp_path: Path) -> None:
+        fields = tmp_path / "fields.yml"
+        packaged = PACKAGED.read_text(encoding="utf-8")
+        of_messages = packaged.index("message:\n")
+        without = packaged[of_messages:].replace("channel: Channel__c", "channel: null", 1)
+        fields.write_text(packaged[:of_messages] + without, encoding="utf-8")
+        reply_id, key = self.queued(org)
+        org.write(fate(key, "refused"), fields_file=str(fields))
+        record = org.records("messages")[reply_id]
+        assert (record["Status__c"], record.get("Channel__c")) == ("Refused", None)
 
     def test_a_status_never_moves_back_and_the_same_again_makes_no_call(self, org: World) -> None:
         reply_id, key = self.queued(org)
@@ -837,11 +1027,12 @@ class TestFiles:
         org.write(person(1), message(1, attachments=[file]), attachments="upload")
         assert len(org.records("files")) == len(org.bodies()) == 1
 
-    def test_erasing_takes_the_file_along(self, org: World) -> None:
+    @pytest.mark.parametrize("by_then", ["upload", "link"])
+    def test_erasing_takes_the_file_along(self, org: World, by_then: str) -> None:
         key = self.stored(org, message(1).message_key)
         file = Attachment(kind="file", filename="note.txt", mime_type="text/plain", media_key=key)
         org.write(person(1), message(1, attachments=[file]), attachments="upload")
-        org.write(erasure(1, 1), attachments="upload")
+        org.write(erasure(1, 1), attachments=by_then)
         assert not list(org.app.org.live("ContentDocument"))
 
 
@@ -860,6 +1051,54 @@ class TestWithTheGraph:
         org.write(person(1, phone(1), handle), message(2, of=1))
         assert org.bodies_on(known) == ["words of message 1.", "words of message 2."]
         assert list(org.contacts()) == [known]
+
+    def test_a_run_that_dies_on_the_way_to_another_contact_is_finished_by_the_next(
+        self, org: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        org.write(person(1), conversation(1), message(1))
+        known = org.app.create_contact_as_person(LastName="Known")
+        handle = Handle(kind="salesforce_contact", scope=org.settings.org_id, value=known)
+        for method in ("move", "retire"):
+            with monkeypatch.context() as patch:
+                patch.setattr(Links if method == "move" else Contacts, method, die)
+                with pytest.raises(KeyboardInterrupt):
+                    org.write(person(1, phone(1), handle))
+        org.write(person(1, phone(1), handle, message_count=2))
+        assert list(org.contacts()) == [known]
+        assert org.bodies_on(known) == ["words of message 1."]
+        assert org.contact_of("person-1")["Id"] == known
+        assert org.parked() == []
+
+    def test_a_message_that_cannot_go_to_another_contact_parks_its_person_and_stops_nothing(self, org: World) -> None:
+        org.write(person(1), conversation(1), message(1), message(2, of=1))
+        (first,) = org.contacts()
+        (spoiled,) = [key for key, one in org.records("messages").items() if "message 2." in one["Body__c"]]
+        known = org.app.create_contact_as_person(LastName="Known")
+        handle = Handle(kind="salesforce_contact", scope=org.settings.org_id, value=known)
+        guard = org.app.guard
+
+        def refuse(request: Any) -> Any:
+            if spoiled in request.get_data(as_text=True):
+                return json_response([{"errorCode": "JSON_PARSER_ERROR", "message": "x"}], 400)
+            return guard(request)
+
+        org.app.guard = refuse  # type: ignore[method-assign]
+        org.write(person(1, phone(1), handle), message(3, of=1), person(2), message(4, of=2))
+        assert [(one.stream, one.error) for one in org.parked()] == [("persons", "RejectedError")]
+        assert org.bodies_on(known) == ["words of message 1."]
+        assert org.bodies_on(first) == ["words of message 2.", "words of message 3."]
+        assert org.bodies_on(org.contact_of("person-2")["Id"]) == ["words of message 4."]
+        org.app.guard = guard  # type: ignore[method-assign]
+        Parked(org.stores).ask_replay([one.parked_id for one in org.parked()])
+        org.write(person(2))
+        assert org.bodies_on(known) == [f"words of message {number}." for number in (1, 2, 3)]
+        assert org.contact_of("person-1")["Id"] == known
+        assert org.parked() == []
+
+
+def die(*_: Any, **__: Any) -> None:
+    """As a process that is killed."""
+    raise KeyboardInterrupt
 
 
 class TestBarePipe:
