@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-_MANY = 500_000
+_MANY = 5_000_000
 """Pairs from which on numba is worth the second that it takes to compile."""
 
 

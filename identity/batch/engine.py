@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -14,7 +13,8 @@ WHOLE, TEXT = pa.int64(), pa.string()
 class LookUp(NamedTuple):
     """One more column: what `table` says in `value` of the number that stands in `key`, or `missing`.
 
-    `by` is the column of `table` that has the numbers, from 0 on, each in one row.
+    `by` is the column of `table` that has the numbers, from 0 on, each in one row. Of numbers that are missing the
+    column `otherwise` tells, where it has a name.
     """
 
     column: str
@@ -23,13 +23,14 @@ class LookUp(NamedTuple):
     by: str
     value: str
     missing: int | bool | str
+    otherwise: str = ""
 
 
 class Engine(Protocol):
     """The function of `identity.batch.steps` is written once, in the SQL that DuckDB and Spark share."""
 
-    def read(self, folder: Path, names: Iterable[str]) -> None:
-        """Make a table of each file ``<name>.parquet`` in `folder`."""
+    def read(self, tables: Mapping[str, pa.Table]) -> None:
+        """Make a table of each of these."""
 
     def upload(self, name: str, schema: pa.Schema, rows: Iterable[Sequence[Any]]) -> None:
         """Make a table of `rows`, which are not all in memory at once."""
@@ -40,14 +41,18 @@ class Engine(Protocol):
     def connect(self, name: str, sql: str) -> None:
         """Make the table (id, label) of the ends of the pairs (a, b) of a query; label: the smallest id connected."""
 
-    def look_up(self, name: str, sql: str, *columns: LookUp, where: str = "TRUE") -> None:
-        """Make a table of the rows of a query with more columns, which may build on each other, where `where` is so.
+    def look_up(self, name: str, source: str, *columns: LookUp, where: str = "") -> None:
+        """Make a table of the rows of a table or query with more columns, which may build on each other.
 
-        The same as joins from the left; for many rows, where numbers are to be looked up in a long table.
+        The same as joins from the left; for many rows, where numbers are to be looked up in a long table. Only the rows
+        where `where` is so, if it says anything.
         """
 
     def several(self, name: str, sql: str) -> None:
         """Make the table (id) of the numbers beside which a query (id, other) has more than one number; from 0 on."""
+
+    def frequent(self, name: str, sql: str, most: int) -> None:
+        """Make the table (id) of the numbers, from 0 on, that more than `most` rows of a query (id) have."""
 
     def map_groups(
         self, name: str, schema: pa.Schema, sql: str, group: Callable[[list[tuple[Any, ...]]], list[tuple[Any, ...]]]

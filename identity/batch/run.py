@@ -11,7 +11,6 @@ moment. All others were right, and whoever touched them since has decided them.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -23,6 +22,7 @@ import pyarrow as pa
 
 from identity.batch import ids, steps
 from identity.batch.engine import TEXT, WHOLE, Engine
+from identity.batch.scratch import Scratch
 from identity.resolver import Resolver
 from identity.rules import Rules
 from mappings.errors import SettingsError
@@ -145,8 +145,12 @@ class _Found:
     def __init__(self, stores: Stores, rules: Rules, engine: EngineName, say: Say) -> None:
         self._stores, self._rules, self._say = stores, rules, say
         self._database: Database = stores.database("graph")
-        self._folder = tempfile.TemporaryDirectory(prefix="onethread-rebuild-")
-        self._engine: Engine = _open(engine, Path(self._folder.name))
+        self._scratch = Scratch()
+        try:
+            self._engine: Engine = _open(engine, self._scratch.path)
+        except BaseException:
+            self._scratch.close()
+            raise
         self._former: dict[int, Node] = {}
         self._cuts_new: list[tuple[int, int, int]] = []
         self._first_new_id = 0
@@ -161,16 +165,17 @@ class _Found:
 
     def __exit__(self, *_: object) -> None:
         self._engine.close()
-        self._folder.cleanup()
+        self._scratch.close()
 
     def _find(self) -> None:
         engine, rules = self._engine, self._rules
-        folder = Path(self._folder.name)
-        self.generation = bulk.export(self._stores, folder).generation
-        engine.read(folder, bulk.TABLES)
+        exported = bulk.export(self._stores, self._scratch.path)
+        self.generation = exported.generation
+        engine.read(exported.tables)
         self._say("read the graph")
         steps.upload_rules(engine, rules)
-        engine.upload("judged", pa.schema([("id", WHOLE), ("link", TEXT)]), self._judged())
+        judged = pa.schema([("id", WHOLE), ("link", TEXT), ("may", pa.bool_())])
+        engine.upload("judged", judged, self._judged())
         steps.find_nodes_and_pairs(engine)
         steps.find_changes_of_hands(engine)
         self._name_former_handles()
@@ -185,15 +190,17 @@ class _Found:
             "SELECT id, kind, link FROM (SELECT h.id, h.kind, h.link AS before,"
             " CASE WHEN s.id IS NOT NULL THEN 'shared'"
             " WHEN COALESCE(j.link, h.link) = 'shared' THEN 'links' ELSE COALESCE(j.link, h.link) END AS link FROM ("
-            "  SELECT id, kind, link FROM handle UNION ALL SELECT id, kind, link FROM former) h"
-            " LEFT JOIN shared s ON s.id = h.id LEFT JOIN judged j ON j.id = h.id) x WHERE before <> link",
+            "  SELECT h.id, s.kind, s.link FROM handle h JOIN sort s ON s.sort = h.sort"
+            "  UNION ALL SELECT id, kind, link FROM former) h"
+            " LEFT JOIN shared s ON s.id = h.id LEFT JOIN judged j ON j.id = h.id"
+            " WHERE s.id IS NOT NULL OR j.id IS NOT NULL OR h.link = 'shared') x WHERE before <> link",
         )
         engine.create(
             "shift",
-            "SELECT m.id, m.before, m.after, f.targets = 1 AND q.person_id IS NULL AS merged FROM moved m JOIN"
+            "SELECT m.id, m.before, m.after, f.targets = 1 AND q.person IS NULL AS merged FROM moved m JOIN"
             " (SELECT before, COUNT(DISTINCT after) AS targets FROM moved WHERE before <> '' AND after <> ''"
-            "  GROUP BY before) f ON f.before = m.before LEFT JOIN person_of q ON q.person_id = m.before"
-            " WHERE m.after <> ''",
+            "  GROUP BY before) f ON f.before = m.before LEFT JOIN person p ON p.id = m.before"
+            " LEFT JOIN person_of q ON q.person = p.number WHERE m.after <> ''",
         )
         for name, one, other in (("gone", "conflict", "refused"), ("new", "refused", "conflict")):
             engine.create(
@@ -254,7 +261,7 @@ class _Found:
         )
         return (row[0] for row in rows)
 
-    def _judged(self) -> Iterator[tuple[int, str]]:
+    def _judged(self) -> Iterator[tuple[int, str, bool]]:
         """What the values alone say, where the graph was made with other rules and these say something else."""
         if Graph(self._stores).setting("rules") == self._rules.digest():
             return
@@ -263,14 +270,15 @@ class _Found:
         handle_ids = (
             row[0]
             for row in self._engine.rows(
-                f"SELECT id FROM handle WHERE kind IN ({kinds}) OR link NOT IN ('links', 'shared')"
+                f"SELECT h.id FROM handle h JOIN sort s ON s.sort = h.sort WHERE s.kind IN ({kinds})"
+                " OR s.link NOT IN ('links', 'shared')"
             )
         )
         while piece := list(islice(handle_ids, _AT_A_TIME)):
             for handle_id, node in self._nodes_of(piece).items():
                 link: str = self._rules.link_of(node.handle)
                 if link != ("links" if node.link == "shared" else node.link):
-                    yield handle_id, link
+                    yield handle_id, link, link in {"links", "shared"}
 
     def _name_former_handles(self) -> None:
         """``cut_new``: the handles that a number was until it changed hands; known already, or new."""
@@ -316,7 +324,10 @@ class _Found:
 
     def _anchors(self) -> Iterator[tuple[str, Anchor]]:
         yield from self._held.anchors
-        rows = self._engine.rows("SELECT person_id, claimed, handle_id, since, alone FROM returned ORDER BY person_id")
+        rows = self._engine.rows(
+            "SELECT p.id, r.claimed, r.handle_id, r.since, r.alone FROM returned r JOIN person p ON p.number = r.person"
+            " ORDER BY p.id"
+        )
         for person_id, number, handle_id, since, alone in rows:
             yield person_id, Anchor(number, handle_id, since, bool(alone))
 
@@ -333,8 +344,8 @@ class _Found:
     def _changed(self) -> Iterator[tuple[str]]:
         return self._engine.rows(
             "SELECT person_id FROM (SELECT before AS person_id FROM moved UNION SELECT after FROM moved"
-            " UNION SELECT q.person_id FROM relinked r JOIN member m ON m.id = r.id"
-            "  JOIN person_of q ON q.cluster = m.cluster) x"
+            " UNION SELECT p.id FROM relinked r JOIN member m ON m.id = r.id"
+            "  JOIN person_of q ON q.cluster = m.cluster JOIN person p ON p.number = q.person) x"
             " WHERE person_id <> '' AND NOT EXISTS (SELECT 1 FROM minted n WHERE n.person_id = x.person_id)"
             " ORDER BY person_id"
         )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -56,15 +56,12 @@ class SparkEngine:
         self._spark = builder.getOrCreate()
         self._spark.sparkContext.setLogLevel("ERROR")
 
-    def read(self, folder: Path, names: Iterable[str]) -> None:
-        """See `Engine.read`; the files are copied to the workers' folder where that is another one."""
-        for name in names:
-            source = folder / f"{name}.parquet"
-            if self._folder.parent != folder:
-                target = self._folder / f"{name}.parquet"
-                target.write_bytes(source.read_bytes())
-                source = target
-            self._spark.read.parquet(str(source)).createOrReplaceTempView(name)
+    def read(self, tables: Mapping[str, pa.Table]) -> None:
+        """See `Engine.read`."""
+        for name, table in tables.items():
+            path = str(self._folder / f"{name}.parquet")
+            pq.write_table(table, path)
+            self._spark.read.parquet(path).createOrReplaceTempView(name)
 
     def upload(self, name: str, schema: pa.Schema, rows: Iterable[Sequence[Any]]) -> None:
         """See `Engine.upload`."""
@@ -99,19 +96,24 @@ class SparkEngine:
             " LEFT JOIN connect_last e ON e.b = i.id GROUP BY i.id",
         )
 
-    def look_up(self, name: str, sql: str, *columns: LookUp, where: str = "TRUE") -> None:
+    def look_up(self, name: str, source: str, *columns: LookUp, where: str = "") -> None:
         """See `Engine.look_up`."""
-        for column, key, table, by, value, missing in columns:
-            other = f"'{missing}'" if isinstance(missing, str) else str(missing)
+        sql = f"SELECT * FROM {source}" if source.isidentifier() else source
+        for column, key, table, by, value, missing, otherwise in columns:
+            other = f"x.{otherwise}" if otherwise else f"'{missing}'" if isinstance(missing, str) else str(missing)
             sql = (
                 f"SELECT x.*, COALESCE(y.{value}, {other}) AS {column} FROM ({sql}) x"
                 f" LEFT JOIN {table} y ON y.{by} = x.{key}"
             )
-        self.create(name, f"SELECT * FROM ({sql}) x WHERE {where}")
+        self.create(name, f"SELECT * FROM ({sql}) x WHERE {where or 'TRUE'}")
 
     def several(self, name: str, sql: str) -> None:
         """See `Engine.several`."""
         self.create(name, f"SELECT x.id FROM ({sql}) x GROUP BY x.id HAVING MIN(x.other) < MAX(x.other)")
+
+    def frequent(self, name: str, sql: str, most: int) -> None:
+        """See `Engine.frequent`."""
+        self.create(name, f"SELECT x.id FROM ({sql}) x GROUP BY x.id HAVING COUNT(*) > {most}")
 
     def map_groups(
         self, name: str, schema: pa.Schema, sql: str, group: Callable[[list[tuple[Any, ...]]], list[tuple[Any, ...]]]

@@ -1,12 +1,13 @@
-"""The whole graph at once: out as Parquet files for the batch engines, and back in as differences.
+"""The whole graph at once: out as Arrow tables for the batch engines, and back in as differences.
 
-Needs the extra ``batch``. Nothing personal leaves the store: the files hold numbers of handles, their kinds and scopes,
-evidence and person ids, and no values.
+Needs the extra ``batch``. Nothing personal leaves the store: the tables hold numbers of handles, their kinds and
+scopes, evidence and person ids, and no values.
 
-A large graph is read through ADBC (0.9 microseconds a row against 4 with plain cursors, measured on SQLite), two tables
-at a time, in a process of its own, see export_process.py: the ADBC driver brings its own SQLite, and two SQLite
+A large graph is read through ADBC (half a microsecond a row against 4 with plain cursors, measured on SQLite), two
+tables at a time, in a process of its own, see export_process.py: the ADBC driver brings its own SQLite, and two SQLite
 libraries in one process that have the same file open cancel each other's locks (documented,
-https://www.sqlite.org/howtocorrupt.html section 2.2.1, read 2026-11).
+https://www.sqlite.org/howtocorrupt.html section 2.2.1, read 2026-11). It writes files that only we may read; they are
+mapped into memory and lose their names at once, so that they go with this process, however that ends.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mappings.errors import UnavailableError
 from stores.codec import Codec
@@ -35,36 +36,30 @@ from stores.graph.rows import rows_of
 
 _FEW = 20_000
 _BATCH_ROWS = 65_536
-_FEW_VALUES = {"kind", "scope", "link", "method", "strength", "reason"}
 _ROWS_PER_STATEMENT = 500
 _Row = TypeVar("_Row", bound=Sequence[Any])
 
 _WHOLE, _TEXT = pa.int64(), pa.string()
+_BETWEEN = "\x1f"  # in no kind, link, method or strength
+
+# Columns of few different texts leave the store as one, which is cheaper than several, and become numbers.
+_NUMBERED = {"sort": ("kind", "link", "scope"), "how": ("method", "strength", "source")}
+_SORT = f"kind || '{_BETWEEN}' || link || '{_BETWEEN}' || COALESCE(scope, '') AS sort"
 
 # No NULL leaves the store, so that nobody has to think of it in a join: '' and -1 stand for it.
-TABLES: dict[str, tuple[str, pa.Schema]] = {
+_STORED: dict[str, tuple[str, pa.Schema]] = {
     "handle": (
-        "SELECT id, kind, COALESCE(scope, '') AS scope, link, COALESCE(person_id, '') AS person_id FROM handle",
-        pa.schema([("id", _WHOLE), ("kind", _TEXT), ("scope", _TEXT), ("link", _TEXT), ("person_id", _TEXT)]),
+        f"SELECT id, {_SORT}, COALESCE(person_id, '') AS person_id FROM handle",  # noqa: S608 (our names)
+        pa.schema([("id", _WHOLE), ("sort", _TEXT), ("person_id", _TEXT)]),
     ),
     "evidence": (
-        "SELECT a, b, method, strength, first_at, last_at FROM evidence",
-        pa.schema(
-            [("a", _WHOLE), ("b", _WHOLE), ("method", _TEXT), ("strength", _TEXT), ("first_at", _WHOLE),
-             ("last_at", _WHOLE)]
-        ),
+        f"SELECT a, b, method || '{_BETWEEN}' || strength AS how, first_at, last_at FROM evidence",  # noqa: S608
+        pa.schema([("a", _WHOLE), ("b", _WHOLE), ("how", _TEXT), ("first_at", _WHOLE), ("last_at", _WHOLE)]),
     ),
     "contact_evidence": (
-        "SELECT e.a, e.b, e.method, c.first_at FROM contact_evidence e JOIN contact c ON c.record_id = e.record_id",
-        pa.schema([("a", _WHOLE), ("b", _WHOLE), ("method", _TEXT), ("first_at", _WHOLE)]),
-    ),
-    "decision": (
-        "SELECT a, COALESCE(b, -1) AS b, kind, COALESCE(since, -1) AS since FROM decision WHERE revoked_at IS NULL",
-        pa.schema([("a", _WHOLE), ("b", _WHOLE), ("kind", _TEXT), ("since", _WHOLE)]),
-    ),
-    "cut": (
-        "SELECT handle_id, since, old_id FROM cut",
-        pa.schema([("handle_id", _WHOLE), ("since", _WHOLE), ("old_id", _WHOLE)]),
+        f"SELECT e.a, e.b, e.method || '{_BETWEEN}crm{_BETWEEN}contact' AS how, c.first_at, c.first_at AS last_at FROM"  # noqa: S608, ISC004
+        " contact_evidence e JOIN contact c ON c.record_id = e.record_id",
+        pa.schema([("a", _WHOLE), ("b", _WHOLE), ("how", _TEXT), ("first_at", _WHOLE), ("last_at", _WHOLE)]),
     ),
     "person": (
         "SELECT id, anchor_id, claimed, since, alone FROM person",
@@ -76,6 +71,14 @@ TABLES: dict[str, tuple[str, pa.Schema]] = {
             [("person_id", _TEXT), ("handle_id", _WHOLE), ("claimed", _WHOLE), ("since", _WHOLE), ("alone", _WHOLE)]
         ),
     ),
+    "decision": (
+        "SELECT a, COALESCE(b, -1) AS b, kind, COALESCE(since, -1) AS since FROM decision WHERE revoked_at IS NULL",
+        pa.schema([("a", _WHOLE), ("b", _WHOLE), ("kind", _TEXT), ("since", _WHOLE)]),
+    ),
+    "cut": (
+        "SELECT handle_id, since, old_id FROM cut",
+        pa.schema([("handle_id", _WHOLE), ("since", _WHOLE), ("old_id", _WHOLE)]),
+    ),
     "conflict": (
         "SELECT a, b, reason FROM conflict",
         pa.schema([("a", _WHOLE), ("b", _WHOLE), ("reason", _TEXT)]),
@@ -85,30 +88,64 @@ _GENERATION = "SELECT value FROM counter WHERE name = 'generation'"
 
 
 class Export(NamedTuple):
-    """One state of the graph as files ``<table>.parquet`` in `folder`, and the counter that says whether it still is.
+    """One state of the graph, and the counter that says whether it still is: writing transactions raise it.
 
-    Writing transactions raise the counter, whoever writes.
+    Attributes:
+        tables: ``handle`` (id, sort, person_id), ``sort`` (sort, kind, link, scope), ``evidence`` (a, b, how, first_at,
+            last_at), ``how`` (how, method, strength, source: ``contact`` or empty), ``person`` (number, id, anchor_id,
+            claimed, since, alone), ``other_anchor`` (person_id, handle_id, claimed, since, alone), ``decision`` (a, b,
+            kind, since), ``cut`` (handle_id, since, old_id) and ``conflict`` (a, b, reason). ``sort``, ``how`` and the
+            number of a person count from 0 and are of this export only.
+        generation: the counter.
     """
 
-    folder: Path
+    tables: dict[str, pa.Table]
     generation: int
 
 
 def export(stores: Stores, folder: Path) -> Export:
-    """Write every table of `TABLES` to `folder`, all as of one moment. Nobody who writes has to wait for it."""
+    """Every table, all as of one moment. Nobody who writes has to wait for it.
+
+    Args:
+        stores: whose graph.
+        folder: an empty one, for files that are gone when this returns.
+    """
     with closing(stores.open("graph", read_only=True)) as database:
         if _is_large(database):
-            return Export(folder, _export_apart(stores, folder))
+            return _export_apart(stores, folder)
         with database.snapshot():
             row = database.query_one(_GENERATION)
-            for name, (sql, schema) in TABLES.items():
+            tables = {}
+            for name, (sql, schema) in _STORED.items():
                 columns = list(zip(*(tuple(found) for found in database.query(sql)), strict=True))
                 arrays = [
                     pa.array(column, field.type)
                     for column, field in zip(columns or [()] * len(schema), schema, strict=True)
                 ]
-                pq.write_table(pa.Table.from_arrays(arrays, schema=schema), folder / f"{name}.parquet")
-    return Export(folder, int(row["value"]) if row else 0)
+                tables[name] = pa.Table.from_arrays(arrays, schema=schema)
+    return Export(_with_numbers(tables), int(row["value"]) if row else 0)
+
+
+def _with_numbers(tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    """All evidence as one table, numbers for texts of which there are few, these texts as tables, persons numbered."""
+    result = dict(tables)
+    result["evidence"] = pa.concat_tables([tables["evidence"], result.pop("contact_evidence")])
+    for name, column in (("handle", "sort"), ("evidence", "how")):
+        encoded = result[name].column(column).dictionary_encode()
+        known = encoded.chunk(0).dictionary.to_pylist() if encoded.num_chunks else []
+        numbers = pa.chunked_array([chunk.indices for chunk in encoded.chunks], pa.int32())
+        result[name] = result[name].set_column(result[name].schema.get_field_index(column), column, numbers)
+        parts = _NUMBERED[column]
+        split = [[*text.split(_BETWEEN, len(parts) - 1), ""] for text in known]
+        result[column] = pa.table(
+            {
+                column: pa.array(range(len(known)), pa.int32()),
+                **{part: pa.array([one[place] for one in split], _TEXT) for place, part in enumerate(parts)},
+            }
+        )
+    persons = tables["person"]
+    result["person"] = persons.add_column(0, "number", pa.array(np.arange(persons.num_rows)))
+    return result
 
 
 def nodes_of(database: Database, codec: Codec, handle_ids: Iterable[int]) -> dict[int, Node]:
@@ -324,7 +361,7 @@ def _is_large(database: Database) -> bool:
     )
 
 
-def _export_apart(stores: Stores, folder: Path) -> int:
+def _export_apart(stores: Stores, folder: Path) -> Export:
     postgresql = stores.url.startswith(("postgresql://", "postgres://"))
     asked = {
         "uri": stores.url if postgresql else f"file:{folder_of(stores.url) / 'graph.db'}?mode=ro",
@@ -333,19 +370,27 @@ def _export_apart(stores: Stores, folder: Path) -> int:
         "counter": _GENERATION,
         "folder": str(folder),
         "tables": {
-            name: {
-                "sql": sql,
-                "columns": {field.name: str(field.type) for field in schema},
-                "few": [one for one in schema.names if one in _FEW_VALUES],
-            }
-            for name, (sql, schema) in TABLES.items()
+            name: {"sql": sql, "columns": {field.name: str(field.type) for field in schema}}
+            for name, (sql, schema) in _STORED.items()
         },
     }
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-P", str(Path(__file__).with_name("export_process.py"))],
-        input=json.dumps(asked), stdout=subprocess.PIPE, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        msg = f"the graph could not be exported to {folder} (exit code {done.returncode}; the reason is above)"
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        to, answer = cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)
+        with suppress(BrokenPipeError):  # its exit code says more
+            to.write(json.dumps(asked) + "\n")
+            to.flush()
+        counter = answer.read()  # only then is its input closed: the process ends when we do
+    if process.returncode != 0:
+        msg = f"the graph could not be exported to {folder} (exit code {process.returncode}; the reason is above)"
         raise UnavailableError(msg)
-    return int(done.stdout)
+    return Export(_with_numbers({name: _mapped(folder / f"{name}.arrow") for name in _STORED}), int(counter))
+
+
+def _mapped(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as file:
+        table = pa.ipc.open_file(file).read_all()
+    path.unlink()
+    return table

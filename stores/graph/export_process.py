@@ -1,4 +1,4 @@
-"""Tables of the graph, read through ADBC into Parquet files by a process of its own: see `stores.graph.bulk.export`.
+"""Tables of the graph, read through ADBC into Arrow files by a process of its own: see `stores.graph.bulk.export`.
 
 Run as a script. It imports neither the project nor NumPy, which would take it as long as a million rows.
 """
@@ -6,17 +6,18 @@ Run as a script. It imports neither the project nor NumPy, which would take it a
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 sys.modules["numpy"] = None  # type: ignore[assignment]  # PyArrow and ADBC go without it
 
 import adbc_driver_manager as adbc  # noqa: E402
 import pyarrow as pa  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
 
 _READERS = 2
 _TRIES = 50
@@ -25,18 +26,20 @@ _TRIES = 50
 def main() -> None:
     """Export what standard input asks for; print the counter of the state that was exported.
 
-    Standard input: ``{"uri": .., "postgresql": false, "options": {..}, "counter": "SELECT ..", "folder": ..,
-    "tables": {"handle": {"sql": "SELECT ..", "columns": {"id": "int64", ..}, "few": ["kind", ..]}}}``.
-    ``options``: of ADBC, for each query. ``few``: the columns of few different values.
+    Standard input, one line: ``{"uri": .., "postgresql": false, "options": {..}, "counter": "SELECT ..", "folder": ..,
+    "tables": {"handle": {"sql": "SELECT ..", "columns": {"id": "int64", ..}}}}``; ``options``: of ADBC, for each query.
+    It stays open until whoever asked has the answer: when it closes before, nobody wants it any more.
     """
-    asked = json.load(sys.stdin)
+    asked = json.loads(sys.stdin.readline())
+    Thread(target=_end_with_who_asked, daemon=True).start()
+    os.umask(0o077)
     connect = _connect_postgresql if asked["postgresql"] else _connect_sqlite
     connections, counter = _of_one_moment(connect, asked["uri"], asked["counter"])
     waiting = iter(asked["tables"].items())
 
     def read_some(connection: Any) -> None:
         for name, table in waiting:
-            _write(connection, table, asked["options"], Path(asked["folder"], f"{name}.parquet"))
+            _write(connection, table, asked["options"], Path(asked["folder"], f"{name}.arrow"))
 
     with ThreadPoolExecutor() as pool:
         for reader in [pool.submit(read_some, connection) for connection in connections]:
@@ -44,6 +47,11 @@ def main() -> None:
     for connection in connections:
         connection.close()
     sys.stdout.write(str(counter))
+
+
+def _end_with_who_asked() -> None:
+    sys.stdin.read()
+    os._exit(1)
 
 
 def _of_one_moment(connect: Callable[[str], Any], uri: str, counter: str) -> tuple[list[Any], int]:
@@ -98,12 +106,10 @@ def _batches(connection: Any, sql: str, options: Mapping[str, str]) -> Iterator[
 
 def _write(connection: Any, table: Mapping[str, Any], options: Mapping[str, str], path: Path) -> None:
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in table["columns"].items()])
-    # Dictionaries, compression and statistics of what differs in each row would take longer than the reading.
-    with pq.ParquetWriter(
-        path, schema, compression="none", use_dictionary=table["few"], write_statistics=False
-    ) as writer:
+    # As it is in memory: whoever asked maps it. Parquet takes longer to write and to read than the store to be read.
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
         for batch in _batches(connection, table["sql"], options):
-            writer.write_batch(batch.cast(schema))
+            writer.write_batch(batch if batch.schema.equals(schema) else batch.cast(schema))
 
 
 if __name__ == "__main__":
