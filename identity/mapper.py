@@ -22,8 +22,9 @@ from singer_sdk.singerlib.encoding.base import GenericSingerReader, GenericSinge
 from singer_sdk.singerlib.encoding.simple import Message
 
 from identity.reading import MessageLine, read_message_line
-from identity.resolver import Resolver, check
+from identity.resolver import Resolver
 from identity.rules import load_rules
+from identity.sightings import check
 from mappings.errors import MissingFieldError, OneThreadError, PayloadError, SettingsError, UnknownShapeError
 from mappings.records import STREAMS, Record
 from mappings.settings import PluginSettings, describe_invalid, load_settings, settings_schema

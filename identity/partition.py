@@ -187,6 +187,8 @@ def _space(node: Node) -> tuple[str, str | None]:
 
 def _refusal(ids: frozenset[_ExclusiveId], size: int, rules: Rules) -> str | None:
     """Why these exclusive ids and that many handles cannot be one person; ``None`` when they can."""
+    if len(ids) < 2 and size <= rules.max_handles_per_person:  # `max_per_person` is at least 1
+        return None
     for (kind, _), count in sorted(Counter(exclusive[:2] for exclusive in ids).items(), key=repr):
         most = rules.of(kind).max_per_person
         if most is not None and count > most:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -103,7 +104,14 @@ def change_key(subject_message_key: str, change: str, discriminator: str) -> str
 
 def handle_key(kind: str, scope: str | None, value: str) -> str:
     """A handle as text: kind, scope (``-`` when the kind has none) and canonical value."""
+    if value and _PLAIN.fullmatch(value):
+        return f"{_handle_space(kind, scope)}:{value}"
     return _join(kind, scope or "-", value)
+
+
+@lru_cache
+def _handle_space(kind: str, scope: str | None) -> str:
+    return _join(kind, scope or "-")
 
 
 def parse_handle_key(key: str) -> tuple[str, str | None, str]:

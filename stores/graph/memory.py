@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 from weakref import ref
@@ -69,10 +69,14 @@ class Living(Generic[_Key, _Value]):
 
     def put(self, key: _Key, value: _Value) -> None:
         """Know `value` under `key` as long as anybody holds it."""
+        self.put_all({key: value})
+
+    def put_all(self, values: Mapping[_Key, _Value]) -> None:
+        """Know each value under its key as long as anybody holds it."""
         if len(self._refs) >= self._room:
             self._refs = {one: found for one, found in self._refs.items() if found() is not None}
             self._room = max(_MOST, 2 * len(self._refs))
-        self._refs[key] = ref(value)
+        self._refs.update(zip(values, map(ref, values.values()), strict=True))
 
 
 class Memory:

@@ -144,7 +144,8 @@ def merged_handles(contact: Contact) -> list[Handle]:
 
 def time_number(moment: datetime) -> int:
     """An aware moment in microseconds since 1970."""
-    return (moment - _EPOCH) // _MICROSECOND
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def moment_of(number: int) -> datetime:

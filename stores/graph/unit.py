@@ -88,13 +88,14 @@ class Unit(Reading):
         new = [(fingerprint, _NewHandle(*missing[fingerprint])) for fingerprint in sorted(missing)]
         values = codec.encrypt_each([handle.value.encode() for _, handle in new])
         first = self._new_handle_ids(len(new))
+        made: dict[Ident, Node] = {}
         for handle_id, (fingerprint, handle), value in zip(count(first), new, values, strict=False):
             kind, scope, _ = handle
             node = Node(handle_id, kind, scope, link_of(handle), None, value, codec, fingerprint, {})
-            self._fresh[handle_id] = node
-            memory.nodes.put(handle_id, node)
-            memory.by_ident.put(handle, node)
-            found[handle] = node
+            self._fresh[handle_id] = made[handle] = node
+        memory.nodes.put_all({node.handle_id: node for node in made.values()})
+        memory.by_ident.put_all(made)
+        found.update(made)
 
     def _new_handle_ids(self, many: int) -> int:
         """The first of so many new ids."""
@@ -127,11 +128,9 @@ class Unit(Reading):
                 key = (row["a"], row["b"], row["method"], row["strength"])
                 if key in unknown:
                     found[key] = Piece(key, row["first_at"], row["last_at"], stored=True)
-        for key in unknown:
-            piece = found.get(key)
-            if piece is None:
-                piece = found[key] = Piece(key, 0, 0, False)
-            self._memory.pieces.put(key, piece)
+        for key in unknown - found.keys():
+            found[key] = Piece(key, 0, 0, False)
+        self._memory.pieces.put_all({key: found[key] for key in unknown})
         return found
 
     def see(self, piece: Piece, moment: int) -> bool:
@@ -285,13 +284,9 @@ class Unit(Reading):
         """Give handles to persons: handle id -> person id, ``None`` for a handle nothing speaks of any more."""
         for handle_id, node in self.nodes(persons).items():
             node.person_id = persons[handle_id]
+        stored = sorted(persons.keys() - self._fresh.keys())
         self._database.execute_many(
-            "UPDATE handle SET person_id = ? WHERE id = ?",
-            [
-                (person_id, handle_id)
-                for handle_id, person_id in sorted(persons.items())
-                if handle_id not in self._fresh
-            ],
+            "UPDATE handle SET person_id = ? WHERE id = ?", [(persons[handle_id], handle_id) for handle_id in stored]
         )
 
     def save_persons(self, anchors: dict[str, Anchor], minted: Iterable[str]) -> None:

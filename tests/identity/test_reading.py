@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity.reading import read_message_line
-from identity.resolver import profile_of, sighting_of
+from identity.sightings import profile_of, sighting_of
 from mappings.records import Message
 from tests.identity.worlds import email, message, phone, whatsapp
 
