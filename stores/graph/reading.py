@@ -269,7 +269,7 @@ class Reading:
     def _unwritten(self) -> Mapping[int, Sequence[Piece]]:
         """The evidence that is not written yet, by handle; sorted in when somebody asks, mostly nobody does."""
         for piece in self._dirty[self._sorted_in :]:
-            a, b, *_ = piece.key
+            a, b, _, _ = piece.key
             self._unwritten_of[a].append(piece)
             if a != b:
                 self._unwritten_of[b].append(piece)

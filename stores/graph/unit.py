@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import combinations, count
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -48,6 +49,9 @@ class _NewHandle(NamedTuple):
     value: str
 
 
+_new_handle: Callable[[Ident], _NewHandle] = partial(tuple.__new__, _NewHandle)
+
+
 class Unit(Reading):
     """What the resolver reads and writes, inside one transaction."""
 
@@ -85,7 +89,7 @@ class Unit(Reading):
 
     def _add(self, missing: Mapping[str, Ident], found: dict[Ident, Node], link_of: Callable[[Any], str]) -> None:
         memory, codec = self._memory, self._codec
-        new = [(fingerprint, _NewHandle(*missing[fingerprint])) for fingerprint in sorted(missing)]
+        new = [(fingerprint, _new_handle(missing[fingerprint])) for fingerprint in sorted(missing)]
         values = codec.encrypt_each([handle.value.encode() for _, handle in new])
         first = self._new_handle_ids(len(new))
         made: dict[Ident, Node] = {}
