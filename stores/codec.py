@@ -77,7 +77,7 @@ class Codec:
         """What `encrypt` gives for each of `plains`; the system is asked for random bytes once.
 
         As `bytearray`, because `sqlite3` first looks for adapters of anything that is `bytes`, for longer than it
-        takes to write it (seen in CPython 3.11 to 3.13, ``_need_adapt`` of ``Modules/_sqlite``).
+        takes to write it (CPython 3.11, observed).
         """
         nonces, encrypt = os.urandom(_NONCE_BYTES * len(plains)), self._cipher.encrypt
         parts = (nonces[start : start + _NONCE_BYTES] for start in range(0, len(nonces), _NONCE_BYTES))

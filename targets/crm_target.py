@@ -321,5 +321,5 @@ class CrmTarget(OneThreadTarget[SettingsModel]):
         if len(staged):
             with self.stores.lock(f"{self.crm}-create-{self.account}"):
                 self.write_all(staged)
-                if "links" in self.__dict__ and (survivors := self.links.take_survivors()):
+                if survivors := self.links.take_survivors():
                     self.contacts.show_consents_on(survivors)

@@ -30,7 +30,6 @@ from stores.graph.nodes import (
     Node,
     Piece,
     Touched,
-    chunks,
     ident_of,
     merged_handles,
     moment_of,
@@ -38,7 +37,7 @@ from stores.graph.nodes import (
     time_number,
     time_text,
 )
-from stores.graph.rows import rows_of
+from stores.graph.rows import handle_ids_of, rows_of
 from stores.graph.tombstones import Tombstones
 from stores.graph.unit import Unit
 
@@ -135,7 +134,7 @@ class Graph:
 
     def handles_of(self, person_id: str) -> list[Handle]:
         """All handles of a person, sorted by their keys; none for a person that was merged or never was."""
-        ids = self._handle_ids_of([person_id])
+        ids = handle_ids_of(self._database, [person_id])
         return sorted((node.handle for node in self._nodes(ids).values()), key=lambda handle: handle.key)
 
     def members(self) -> Iterator[tuple[Handle, str]]:
@@ -232,7 +231,7 @@ class Graph:
         Each: ``handles`` (two, or one that was seen alone), ``method``, ``strength``, ``first_at``, ``last_at``,
         ``same_person`` (whether both ended up in this person) and ``refused`` (the rule that kept them apart).
         """
-        ids = self._handle_ids_of([person_id])
+        ids = handle_ids_of(self._database, [person_id])
         rows = self._rows(
             "SELECT a, b, method, strength, first_at, last_at FROM evidence WHERE a IN [ids] OR b IN [ids]"
             " UNION ALL SELECT e.a, e.b, e.method, 'crm', c.first_at, c.first_at FROM contact_evidence e"
@@ -298,7 +297,7 @@ class Graph:
 
     def nodes_of(self, person_ids: Iterable[str]) -> dict[int, Node]:
         """All handles of those persons, as they are stored."""
-        return self._nodes(self._handle_ids_of(person_ids))
+        return self._nodes(handle_ids_of(self._database, person_ids))
 
     def scopes_of(self, kind: str) -> list[str | None]:
         """The scopes in which handles of that kind are known."""
@@ -414,14 +413,6 @@ class Graph:
         except BaseException:
             self._memory.forget()
             raise
-
-    def _handle_ids_of(self, person_ids: Iterable[str]) -> list[int]:
-        ids: list[int] = []
-        for chunk in chunks(sorted(person_ids)):
-            marks = ", ".join("?" for _ in chunk)
-            rows = self._database.query("SELECT id FROM handle WHERE person_id IN ([])".replace("[]", marks), chunk)
-            ids.extend(row["id"] for row in rows)
-        return ids
 
     def _nodes(self, handle_ids: Iterable[int]) -> dict[int, Node]:
         return {

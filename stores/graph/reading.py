@@ -16,11 +16,10 @@ from stores.graph.nodes import (
     Ident,
     Node,
     Piece,
-    chunks,
     edge_of,
     ordered,
 )
-from stores.graph.rows import rows_of
+from stores.graph.rows import handle_ids_of, rows_of
 
 _EDGES = (
     "SELECT a, b, method, strength, first_at, last_at FROM evidence WHERE a IN [ids]"
@@ -156,12 +155,7 @@ class Reading:
 
     def handle_ids_of(self, person_ids: Iterable[str]) -> list[int]:
         """The ids of all handles of these persons, as stored."""
-        ids: list[int] = []
-        for chunk in chunks(sorted(person_ids)):
-            marks = ", ".join("?" for _ in chunk)
-            rows = self._database.query("SELECT id FROM handle WHERE person_id IN ([])".replace("[]", marks), chunk)
-            ids.extend(row["id"] for row in rows)
-        return ids
+        return handle_ids_of(self._database, person_ids)
 
     def anchored_at(self, handle_ids: Iterable[int]) -> dict[str, Anchors]:
         """Every person, living or merged, that has an anchor at one of the handles, with all its anchors."""

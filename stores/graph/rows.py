@@ -1,4 +1,4 @@
-"""Rows of many handles, asked for in pieces."""
+"""Rows of many handles or persons, asked for in pieces."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from typing import Any
 
 from stores.database import Database, Row
 from stores.graph.nodes import chunks
+
+
+def handle_ids_of(database: Database, person_ids: Iterable[str]) -> list[int]:
+    """The ids of all handles of these persons, as stored."""
+    ids: list[int] = []
+    for chunk in chunks(sorted(person_ids)):
+        marks = ", ".join("?" for _ in chunk)
+        rows = database.query("SELECT id FROM handle WHERE person_id IN ([])".replace("[]", marks), chunk)
+        ids.extend(row["id"] for row in rows)
+    return ids
 
 
 def rows_of(database: Database, sql: str, handle_ids: Iterable[int], parameters: Sequence[Any] = ()) -> list[Row]:

@@ -18,6 +18,7 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from sandbox.base import Clock
+from tests.sandbox.hubspot_world import Account, AccountServer
 
 ROOT = Path(__file__).parents[2]
 JUDGES = ROOT / "tests" / "judges"
@@ -80,6 +81,20 @@ def inbox() -> Iterator[Inbox]:
     server.shutdown()
     server.server_close()
     thread.join(5)
+
+
+@pytest.fixture(scope="module")
+def account_server() -> Iterator[AccountServer]:
+    """One server for the HubSpot accounts of a module."""
+    with AccountServer() as running:
+        assert isinstance(running, AccountServer)
+        yield running
+
+
+@pytest.fixture
+def account(account_server: AccountServer) -> Account:
+    """A new HubSpot account."""
+    return account_server.account()
 
 
 @pytest.fixture(scope="session")

@@ -18,24 +18,11 @@ from sandbox.hubspot import HubSpotApp
 from tests.sandbox.hubspot_world import (
     TO_CONTACT,
     Account,
-    AccountServer,
     covered,
     covers,
     linked_message,
     running,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[AccountServer]:
-    with AccountServer() as running:
-        assert isinstance(running, AccountServer)
-        yield running
-
-
-@pytest.fixture
-def account(server: AccountServer) -> Account:
-    return server.account()
 
 
 @pytest.fixture

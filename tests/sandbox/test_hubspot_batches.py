@@ -12,24 +12,11 @@ from hubspot.crm.objects.communications import ApiException as CommunicationsRef
 
 from tests.sandbox.hubspot_world import (
     Account,
-    AccountServer,
     covers,
     linked_message,
     reason,
     running,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[AccountServer]:
-    with AccountServer() as running:
-        assert isinstance(running, AccountServer)
-        yield running
-
-
-@pytest.fixture
-def account(server: AccountServer) -> Account:
-    return server.account()
 
 
 @pytest.fixture

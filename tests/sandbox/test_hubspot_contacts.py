@@ -15,24 +15,11 @@ from sandbox.hubspot.crm import MERGE_LIMIT
 from sandbox.hubspot.search import OPERATORS
 from tests.sandbox.hubspot_world import (
     Account,
-    AccountServer,
     covers,
     linked_message,
     reason,
     running,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[AccountServer]:
-    with AccountServer() as running:
-        assert isinstance(running, AccountServer)
-        yield running
-
-
-@pytest.fixture
-def account(server: AccountServer) -> Account:
-    return server.account()
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from hubspot.crm.associations.v4 import ApiException as AssociationsRefused
 from hubspot.crm.objects.communications import ApiException as CommunicationsRefused
@@ -11,26 +9,12 @@ from hubspot.crm.objects.communications import ApiException as CommunicationsRef
 from tests.sandbox.hubspot_world import (
     TO_CONTACT,
     Account,
-    AccountServer,
     code,
     covers,
     linked_message,
     message,
     reason,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[AccountServer]:
-    with AccountServer() as running:
-        assert isinstance(running, AccountServer)
-        yield running
-
-
-@pytest.fixture
-def account(server: AccountServer) -> Account:
-    return server.account()
-
 
 # -- communications
 

@@ -17,24 +17,11 @@ from sandbox.hubspot.properties import FIELD_TYPES, TYPES
 from tests.sandbox.hubspot_world import (
     KEY,
     Account,
-    AccountServer,
     code,
     covers,
     reason,
     running,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[AccountServer]:
-    with AccountServer() as running:
-        assert isinstance(running, AccountServer)
-        yield running
-
-
-@pytest.fixture
-def account(server: AccountServer) -> Account:
-    return server.account()
 
 
 @pytest.fixture
