@@ -309,7 +309,8 @@ def hold_ids(
         person_id = mint()
         minted.add(person_id)
         person_ids.append(person_id)
-        anchors[person_id] = anchor_of((NEW, strongest(cluster), START, is_line(index)))
+        holder = strongest(cluster)
+        anchors[person_id] = anchor_of((NEW, holder, START, len(cluster) == 1 and nodes[holder].link != "links"))
     return Ids(person_ids, anchors, minted)
 
 

@@ -28,7 +28,7 @@ from identity.partition import (
 )
 from identity.reading import MessageLine
 from identity.rules import Rules
-from identity.sightings import Known, Sighting, moment_in, pairs_of, profile_of, sighting_of
+from identity.sightings import Known, Sighting, moment_in, pairs_of, sighting_of
 from mappings.contact_points import clean_name
 from mappings.errors import SettingsError
 from mappings.records import Contact, Evidence, Handle, Record, Reply
@@ -222,14 +222,13 @@ class Resolver:
         for place, (record, sighting, seen) in enumerate(zip(records, sightings, found, strict=True)):
             if sighting is None or seen is None:
                 continue
-            _, method, strength, seen_at = sighting
+            _, method, strength, seen_at, name, locale = sighting
             for piece in seen.pieces:
                 if see(piece, seen_at) and strength in linking:
                     touched.handle_ids.update(piece.key[:2])
                     if method in SAME_ID_METHODS:
                         renamed_ids.update(piece.key[:2])
             head = seen.nodes[0]
-            name, locale = profile_of(record)
             if name and (name := clean_name(name)) and observe(head, "name", seen_at, name):
                 touched.renamed.add(head.handle_id)
             if locale and observe(head, "locale", seen_at, locale):
@@ -258,7 +257,7 @@ class Resolver:
         for place, sighting in enumerate(sightings):
             seen = None
             if sighting is not None and sighting[0]:
-                handles, method, strength, _ = sighting
+                handles, method, strength, _, _, _ = sighting
                 key: tuple[Any, ...] = (method, strength, *map(ident_of, handles))
                 seen = remembered[key]
                 if seen is None:
@@ -348,7 +347,8 @@ class Resolver:
             for handle_id in telling & {edge.a, edge.b}:
                 histories[handle_id].append((edge, last_at))
         moved: set[int] = set()
-        for handle_id in (telling & owned) | told.keys() | known.keys():
+        several = {handle_id for handle_id in owned & histories.keys() if len(histories[handle_id]) > 1}
+        for handle_id in several | told.keys() | known.keys():  # what was seen with one id only did not change hands
             node = nodes_near[handle_id]
             if node.kind.startswith(FORMER):
                 continue
@@ -389,11 +389,14 @@ class Resolver:
             if a != b and strength in linking:
                 neighbours[a].add(b)
                 neighbours[b].add(a)
-        others = unit.nodes({other for handle_id in nodes for other in neighbours[handle_id]})
+        many = {one for one, node in nodes.items() if len(neighbours[one]) > self._least_cap(node.kind)}
+        others = unit.nodes({other for handle_id in many for other in neighbours[handle_id]})
         links = {}
         for handle_id, node in nodes.items():
-            near = [others[other] for other in neighbours[handle_id] if others[other].link not in _STATIC]
-            link = "shared" if self._is_shared(unit, node.kind, near) else "links"
+            link = "links"
+            if handle_id in many:
+                near = [others[other] for other in neighbours[handle_id] if others[other].link not in _STATIC]
+                link = "shared" if self._is_shared(unit, node.kind, near) else "links"
             if handle_id in told:
                 link = "shared" if told[handle_id] == "shared" else "links"
             if link != node.link:
@@ -403,7 +406,7 @@ class Resolver:
 
     def _is_shared(self, unit: Unit, kind: str, near: Sequence[Node]) -> bool:
         """Whether a handle of that kind, seen with these others, has too many of one kind; renamed ids count once."""
-        if len(near) <= min(self._rules_of(kind).caps.values(), default=0):
+        if len(near) <= self._least_cap(kind):
             return False  # too few of all kinds together
         counts = Counter((other.kind, other.scope) for other in near)
         if not self._rules.cap_exceeded(kind, counts):
@@ -412,6 +415,9 @@ class Resolver:
             ids = [other.handle_id for other in near if (other.kind, other.scope) == space]
             counts[space] = len(ids_under_all_names(ids, unit.edges(ids), self._rules))
         return self._rules.cap_exceeded(kind, counts) is not None
+
+    def _least_cap(self, kind: str) -> int:
+        return min(self._rules_of(kind).caps.values(), default=0)
 
     def _decide(self, unit: Unit, seeds: set[int], why: str | None) -> set[str]:
         """Decide the components around these handles anew; the persons whose handles changed."""

@@ -19,29 +19,44 @@ Known = Record | MessageLine
 
 
 class Sighting(NamedTuple):
-    """What one record says: these handles were seen (together) at that time (microseconds since 1970)."""
+    """What one record says: these handles were seen (together) at that time (microseconds since 1970).
+
+    ``name`` and ``locale`` are those of the person behind the first handle, when the platform itself says so.
+    """
 
     handles: Sequence[AnyHandle]
     method: str
     strength: str
     seen_at: int
+    name: str | None = None
+    locale: str | None = None
 
 
-sighted: Callable[[tuple[Sequence[AnyHandle], str, str, int]], Sighting] = partial(tuple.__new__, Sighting)
+sighted: Callable[[tuple[Sequence[AnyHandle], str, str, int, str | None, str | None]], Sighting] = partial(
+    tuple.__new__, Sighting
+)
 """A `Sighting` of its fields, at a fifth of the cost of naming them."""
 
 
 def sighting_of(record: Known | None) -> Sighting | None:
     """The evidence in a record; ``None`` for one that gives none (a contact is evidence of another kind)."""
-    if isinstance(record, (MessageLine, Message)):  # in this order: to ask whether something is a model takes longer
-        return sighted((record.handles, "message", "verified", time_number(record.sent_at)))
+    if type(record) is MessageLine or type(record) is Message:  # `isinstance` takes five times as long
+        name = locale = None
+        if record.direction == "inbound" and record.author_kind == "customer":
+            name, profile = record.author_name, record.profile
+            if profile is not None:
+                name, locale = profile.name or name, profile.locale
+        return sighted((record.handles, "message", "verified", time_number(record.sent_at), name, locale))
     match record:
         case MessageChange():
             return Sighting(record.handles, "message", "verified", time_number(record.changed_at))
         case Consent():
             return Sighting([record.handle], "consent", "verified", time_number(record.decided_at))
         case Evidence():
-            return Sighting(record.handles, record.method, record.strength, time_number(record.observed_at))
+            said = record.profile if record.strength == "verified" else None
+            name, locale = (said.name, said.locale) if said is not None else (None, None)
+            moment = time_number(record.observed_at)
+            return Sighting(record.handles, record.method, record.strength, moment, name, locale)
         case _:
             return None
 
@@ -50,18 +65,6 @@ def moment_in(record: Known | None) -> int | None:
     """When what a record says happened; ``None`` for a contact or a reply, which speak of now."""
     sighting = sighting_of(record)
     return sighting.seen_at if sighting is not None else None
-
-
-def profile_of(record: Known | None) -> tuple[str | None, str | None]:
-    """The name and locale of the person behind a record's first handle, when the platform itself says so."""
-    if isinstance(record, (MessageLine, Message)):
-        if record.direction != "inbound" or record.author_kind != "customer":
-            return None, None
-        profile = record.profile
-        return (record.author_name, None) if profile is None else (profile.name or record.author_name, profile.locale)
-    if isinstance(record, Evidence) and record.strength == "verified" and record.profile is not None:
-        return record.profile.name, record.profile.locale
-    return None, None
 
 
 def pairs_of(handles: Sequence[Ident], method: str, rules: Rules) -> list[tuple[int, int]]:

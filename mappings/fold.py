@@ -399,6 +399,7 @@ def derive_conversation(
     handles: Iterable[Sequence[Handle]] = (),
     subject: str | None = None,
     person_id: str | None = None,
+    message_count: int | None = None,
 ) -> Conversation:
     """The conversation of these messages.
 
@@ -406,9 +407,12 @@ def derive_conversation(
     message request is not always told, so one that the account never answered may be one (`request_vanishes_at`).
 
     Args:
-        facts: one per message, any order.
+        facts: one per message, any order. Of many that differ in nothing but their time the first and the last will do,
+            and the first one since the account last wrote.
         handles: the messages' handles, each list with its sender first.
         subject: of its first mail.
+        person_id: whose it is.
+        message_count: how many messages there are, where not all are among the `facts`.
     """
     facts = list(facts)
     last_inbound_at = max((one.sent_at for one in facts if one.role == "in"), default=None)
@@ -433,7 +437,7 @@ def derive_conversation(
         person_id=person_id,
         handles=join_handles(handles),
         subject=subject,
-        message_count=len(facts),
+        message_count=len(facts) if message_count is None else message_count,
         first_message_at=min((one.sent_at for one in facts), default=None),
         last_inbound_at=last_inbound_at,
         last_outbound_at=last_outbound_at,

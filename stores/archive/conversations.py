@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,21 +18,28 @@ REQUEST_WARNING = timedelta(days=7)
 """How long before a message request vanishes somebody should be told."""
 
 
+_CHUNK = 300
+_ALIKE = (
+    "SELECT conversation_mark, handles_mark, role, unsent, request_folder, has_subject, COUNT(*) AS many,"
+    " MIN(sent_at) AS first_at, MAX(sent_at) AS last_at, MAX(sent_at || ' ' || message_mark) AS newest FROM message"
+    " WHERE conversation_mark IN [keys]"
+    " GROUP BY conversation_mark, handles_mark, role, unsent, request_folder, has_subject"
+)
+"""A conversation may be long: messages that differ in nothing but their time are told together, out of the index."""
+
+
 def refresh_conversations(writing: Writing) -> None:
     """Derive again every conversation that the transaction touched."""
     marks = writing.conversations
-    lines: dict[str, list[Row]] = {}
-    for row in writing.select(
-        "SELECT message_mark, conversation_mark, sent_at, role, unsent, request_folder, has_subject, head_mark,"
-        " handles_mark FROM message WHERE conversation_mark IN [keys] ORDER BY conversation_mark, sent_at",
-        marks,
-    ):
-        lines.setdefault(row["conversation_mark"], []).append(row)
+    alike: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in writing.select(_ALIKE, marks):
+        alike[row["conversation_mark"]].append(row)
     stored = {
         row["conversation_mark"]: row
         for row in writing.select("SELECT * FROM conversation WHERE conversation_mark IN [keys]", marks)
     }
-    wanted = {mark: _speakers(rows) for mark, rows in lines.items()}
+    wanted = _speakers(writing, alike)
+    waiting = _waiting_since(writing, alike)
     bodies = writing.folded | {
         row["message_mark"]: read_message(writing.codec, row["body"], None)
         for row in writing.select(
@@ -39,7 +47,10 @@ def refresh_conversations(writing: Writing) -> None:
             {message for speakers in wanted.values() for message in speakers} - writing.folded.keys(),
         )
     }
-    derived = {mark: _derive(rows, [bodies[message] for message in wanted[mark]]) for mark, rows in lines.items()}
+    derived = {
+        mark: _derive(rows, [bodies[message] for message in wanted[mark]], waiting.get(mark))
+        for mark, rows in alike.items()
+    }
     for mark, since in owners_of_parts(writing, derived).items():
         handles = handles_until(writing, derived[mark].handles, since)
         derived[mark] = derived[mark].model_copy(update={"handles": handles})
@@ -68,31 +79,72 @@ def refresh_conversations(writing: Writing) -> None:
     writing.upsert("conversation", rows)
 
 
-def _speakers(rows: Sequence[Row]) -> set[str]:
-    """The messages that must be read: one for each set of handles, and those with the first subject."""
-    by_handles = {row["handles_mark"]: row["message_mark"] for row in rows}
-    with_subject = [row for row in rows if row["has_subject"]]
-    first_at = with_subject[0]["sent_at"] if with_subject else None
-    return {*by_handles.values(), *(row["message_mark"] for row in with_subject if row["sent_at"] == first_at)}
+def _speakers(writing: Writing, alike: Mapping[str, Sequence[Row]]) -> dict[str, set[str]]:
+    """The messages that must be read: the newest for each set of handles, and those with the first subject."""
+    found: dict[str, set[str]] = {}
+    titled: list[tuple[str, str]] = []
+    for mark, rows in alike.items():
+        newest: dict[str, str] = {}
+        for row in rows:
+            newest[row["handles_mark"]] = max(row["newest"], newest.get(row["handles_mark"], ""))
+        found[mark] = {one.rpartition(" ")[2] for one in newest.values()}
+        if times := [row["first_at"] for row in rows if row["has_subject"]]:
+            titled.append((mark, min(times)))
+    for row in _at(
+        writing, "SELECT m.conversation_mark, m.message_mark FROM [asked] m.sent_at = a.moment AND m.has_subject = 1",
+        titled,
+    ):  # fmt: skip
+        found[row["conversation_mark"]].add(row["message_mark"])
+    return found
 
 
-def _derive(rows: Sequence[Row], speakers: Sequence[ArchivedMessage]) -> Conversation:
+def _waiting_since(writing: Writing, alike: Mapping[str, Sequence[Row]]) -> dict[str, str]:
+    """When the customer first wrote since the account last did, where both have."""
+    asked = []
+    for mark, rows in alike.items():
+        answered_at = max((row["last_at"] for row in rows if row["role"] == "out"), default=None)
+        asked_at = max((row["last_at"] for row in rows if row["role"] == "in" and not row["unsent"]), default="")
+        if answered_at is not None and asked_at > answered_at:
+            asked.append((mark, answered_at))
+    sql = (
+        "SELECT m.conversation_mark, MIN(m.sent_at) AS since FROM [asked] m.sent_at > a.moment"
+        " AND m.role = 'in' AND m.unsent = 0 GROUP BY m.conversation_mark"
+    )
+    return {row["conversation_mark"]: row["since"] for row in _at(writing, sql, asked)}
+
+
+def _at(writing: Writing, sql: str, asked: Sequence[tuple[str, str]]) -> Iterator[Row]:
+    """The rows of `sql` for pairs of a conversation and a moment, which stand in it as ``FROM [asked]``."""
+    for start in range(0, len(asked), _CHUNK):
+        chunk = asked[start : start + _CHUNK]
+        # A join, in this order: SQLite reads all messages for `(a, b) IN (VALUES ...)`.
+        pairs = (
+            f"(SELECT column1 AS mark, column2 AS moment FROM (VALUES {', '.join('(?, ?)' for _ in chunk)}) v) a"  # noqa: S608
+            " CROSS JOIN message m WHERE m.conversation_mark = a.mark AND"
+        )
+        yield from writing.database.query(sql.replace("[asked]", pairs), [value for pair in chunk for value in pair])
+
+
+def _derive(rows: Sequence[Row], speakers: Sequence[ArchivedMessage], waiting_since: str | None) -> Conversation:
     any_message = min(speakers, key=lambda message: message.message_key)
     titled = [message for message in speakers if message.subject is not None]
     first = min(titled, key=lambda message: (message.sent_at, message.message_key)) if titled else None
     handles: list[list[Handle]] = [message.handles for message in speakers]
+    facts = [
+        fold.MessageFacts(datetime.fromisoformat(moment), row["role"], bool(row["unsent"]), bool(row["request_folder"]))
+        for row in rows
+        for moment in {row["first_at"], row["last_at"]}
+    ]
+    if waiting_since is not None:
+        facts.append(fold.MessageFacts(datetime.fromisoformat(waiting_since), "in"))
     return fold.derive_conversation(
         any_message.conversation_key,
         any_message.channel,
         any_message.account,
-        [
-            fold.MessageFacts(
-                datetime.fromisoformat(row["sent_at"]), row["role"], bool(row["unsent"]), bool(row["request_folder"])
-            )
-            for row in rows
-        ],
+        facts,
         handles,
         first.subject if first else None,
+        message_count=sum(row["many"] for row in rows),
     )
 
 

@@ -392,15 +392,13 @@ class Unit(Reading):
         )  # fmt: skip
         dirty, self._dirty = self._dirty, []
         dirty.sort(key=_KEY)
-        known = [(piece.first, piece.last, *piece.key) for piece in dirty if piece.stored]
-        unknown = [(piece.first, piece.last, *piece.key) for piece in dirty if not piece.stored]
         for piece in dirty:
             piece.stored, piece.dirty = True, False
+        # As an UPDATE, those that are stored already would be looked up by `b` and then once more by the whole key.
         self._database.execute_many(
-            "INSERT INTO evidence (first_at, last_at, a, b, method, strength) VALUES (?, ?, ?, ?, ?, ?)", unknown
-        )
-        self._database.execute_many(
-            "UPDATE evidence SET first_at = ?, last_at = ? WHERE a = ? AND b = ? AND method = ? AND strength = ?", known
+            "INSERT INTO evidence (first_at, last_at, a, b, method, strength) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT"
+            " (a, b, method, strength) DO UPDATE SET first_at = excluded.first_at, last_at = excluded.last_at",
+            [(piece.first, piece.last, *piece.key) for piece in dirty],
         )
         self._unwritten_of.clear()
         self._sorted_in = 0

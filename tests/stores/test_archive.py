@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mappings import ids
+from mappings.fold import MessageFacts, derive_conversation
 from mappings.records import ArchivedMessage, Conversation, Person, Profile, Record
 from stores.archive import EXPORTED, Archive
 from stores.archive.conversations import vanishing_requests
@@ -303,6 +304,43 @@ def test_a_conversation_is_derived_from_its_messages(archive: Archive) -> None:
     one = conversation_of(archive)
     assert (one.message_count, one.last_inbound_at, one.last_outbound_at) == (4, at(9), at(2))
     assert (one.unanswered_since, one.window_closes_at) == (at(9), at(9) + timedelta(hours=24))
+
+
+Line = tuple[int, str, bool, bool, str]
+SELDOM = st.sampled_from([False, False, False, True])
+LINES = st.lists(
+    st.tuples(st.integers(0, 9), st.sampled_from(["in", "in", "in", "out", "none"]), SELDOM, SELDOM,
+              st.sampled_from(["ada", "ada", "bo"])),
+    min_size=1, max_size=14,
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=LINES)
+@example(lines=[(1, "out", False, False, "ada"), (2, "in", True, False, "ada"), (3, "in", False, False, "ada")])
+def test_a_conversation_is_what_all_its_messages_come_to(stores: Stores, lines: list[Line]) -> None:
+    empty(stores)
+    key = ids.conversation_key("messenger", PAGE, "ada")
+    records: list[Record] = []
+    for number, (minutes, role, unsent, requested, who) in enumerate(lines):
+        flags = [*(["auto_reply"] if role == "none" else []), *(["request_folder"] if requested else [])]
+        made = answer if role == "out" else message
+        records.append(made(f"m{number}", minutes, flags=flags, conversation_key=key, handles=[psid(who)]))
+        if unsent:
+            records.append(change(f"m{number}", "unsend", minutes))
+    archive = Archive(stores)
+    fold(archive, *records)
+    expected = derive_conversation(
+        key, "messenger", PAGE,
+        [MessageFacts(at(minutes), role, unsent, requested) for minutes, role, unsent, requested, _ in lines],
+        [[psid(who)] for *_, who in lines],
+    )  # fmt: skip
+    assert conversation_of(archive) == expected
+
+
+def test_the_subject_of_a_conversation_is_that_of_its_first_mail(archive: Archive) -> None:
+    fold(archive, mail("c", 3, "a"), mail("b", 3, "a"), mail("d", 1, "a", subject=None), mail("a", 5))
+    assert [record["subject"] for _, record in archive.changes("conversations")] == ["subject of b"]
 
 
 def test_requests_about_to_vanish_are_told_the_first_first(stores: Stores, archive: Archive) -> None:
