@@ -490,11 +490,14 @@ class Resolver:
             waiting = {handle_id for a, b, _, strength, _ in near if strength in linking for handle_id in (a, b)}
             waiting |= {handle_id for a, b, kind in said if kind == "same" for handle_id in (a, b)}
             waiting -= looked_at
-            if not waiting:
-                more = {node.person_id for node in nodes.values() if node.person_id is not None} - persons
-                persons |= more
-                waiting = (set(unit.handle_ids_of(more)) | unit.anchors_beside(nodes)) - nodes.keys()
-                seeds = seeds | waiting
+            # A person's handles at once, not from one to the next along a chain of evidence.
+            more = {node.person_id for node in nodes.values() if node.person_id is not None} - persons
+            persons |= more
+            theirs = set(unit.handle_ids_of(more)) - nodes.keys()
+            if not waiting and not theirs:
+                theirs = unit.anchors_beside(nodes) - nodes.keys()
+            seeds = seeds | theirs
+            waiting |= theirs
         return nodes, edges, decided
 
     def _alive(self, unit: Unit, nodes: Mapping[int, Node], edges: Iterable[Edge]) -> set[int]:

@@ -19,7 +19,7 @@ REQUEST_WARNING = timedelta(days=7)
 
 
 _CHUNK = 300
-_ALIKE = (
+ALIKE = (
     "SELECT conversation_mark, handles_mark, role, unsent, request_folder, has_subject, COUNT(*) AS many,"
     " MIN(sent_at) AS first_at, MAX(sent_at) AS last_at, MAX(sent_at || ' ' || message_mark) AS newest FROM message"
     " WHERE conversation_mark IN [keys]"
@@ -32,7 +32,7 @@ def refresh_conversations(writing: Writing) -> None:
     """Derive again every conversation that the transaction touched."""
     marks = writing.conversations
     alike: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in writing.select(_ALIKE, marks):
+    for row in writing.select(ALIKE, marks):
         alike[row["conversation_mark"]].append(row)
     stored = {
         row["conversation_mark"]: row

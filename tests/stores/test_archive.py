@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mappings import ids
-from mappings.fold import MessageFacts, derive_conversation
+from mappings.fold import MessageFacts, Role, derive_conversation
 from mappings.records import ArchivedMessage, Conversation, Person, Profile, Record
-from stores.archive import EXPORTED, Archive
+from stores.archive import EXPORTED, Archive, conversations
 from stores.archive.conversations import vanishing_requests
 from stores.archive.erasing import Known
 from stores.archive.writing import encode, unseal
@@ -306,7 +306,7 @@ def test_a_conversation_is_derived_from_its_messages(archive: Archive) -> None:
     assert (one.unanswered_since, one.window_closes_at) == (at(9), at(9) + timedelta(hours=24))
 
 
-Line = tuple[int, str, bool, bool, str]
+Line = tuple[int, Role, bool, bool, str]
 SELDOM = st.sampled_from([False, False, False, True])
 LINES = st.lists(
     st.tuples(st.integers(0, 9), st.sampled_from(["in", "in", "in", "out", "none"]), SELDOM, SELDOM,
@@ -336,6 +336,13 @@ def test_a_conversation_is_what_all_its_messages_come_to(stores: Stores, lines: 
         [[psid(who)] for *_, who in lines],
     )  # fmt: skip
     assert conversation_of(archive) == expected
+
+
+@pytest.mark.sqlite
+def test_of_a_long_conversation_nothing_but_the_index_is_read(stores: Stores) -> None:
+    sql = conversations.ALIKE.replace("[keys]", "('a', 'b')")
+    steps = [row["detail"] for row in stores.database("archive").query(f"EXPLAIN QUERY PLAN {sql}")]
+    assert "SEARCH message USING COVERING INDEX message_conversation" in steps[0]
 
 
 def test_the_subject_of_a_conversation_is_that_of_its_first_mail(archive: Archive) -> None:
