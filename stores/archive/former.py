@@ -125,9 +125,11 @@ def _head_again(writing: Writing, changed: Sequence[str]) -> None:
     heads: set[str] = set()
     for mark in changed:
         rows = writing.database.query(
-            "SELECT message_mark, head_mark FROM message WHERE handles_mark LIKE ?", (f"%{mark[:HANDLE_PREFIX]}%",)
+            "SELECT message_mark, conversation_mark, head_mark FROM message WHERE handles_mark LIKE ?",
+            (f"%{mark[:HANDLE_PREFIX]}%",),
         )
         writing.refold.update(row["message_mark"] for row in rows)
+        writing.conversations.update(row["conversation_mark"] for row in rows)
         heads.update(row["head_mark"] for row in rows if row["head_mark"] is not None)
         heads.add(mark)
     # Names are learned again from the messages, each by the owner it was.

@@ -301,8 +301,9 @@ def _row(
     owners = owners_then(writing, archived.handles, archived.sent_at)
     stamp = archived.person_id if owners[:1] == archived.handles[:1] else None
     head = writing.meet(owners, stamp, profile.name if profile else None)
-    same = draft.row is not None and draft.row["content_mark"] == content_mark
-    if same and draft.before == draft.sightings:
+    before = draft.row
+    same = before is not None and before["content_mark"] == content_mark
+    if same and before is not None and before["head_mark"] == head and draft.before == draft.sightings:
         return None
     if len(draft.sightings) == 1 and all(vars(archived)[name] is value for name, value in vars(draft.merged).items()):
         seen = [{name: record[name] for name in Message.model_fields}]
@@ -313,7 +314,7 @@ def _row(
     writing.folded[mark] = archived
     return {
         "message_mark": mark,
-        "sequence": draft.row["sequence"] if same and draft.row is not None else writing.number("messages"),
+        "sequence": before["sequence"] if same and before is not None else writing.number("messages"),
         "content_mark": content_mark,
         "body": writing.seal(
             {"seen": seen, "fold": {name: value for name, value in record.items() if value != merged[name]}}

@@ -197,6 +197,42 @@ def test_mail_threads_join_the_same_in_any_order(stores: Stores, archive: Archiv
     assert told(archive) == reference
 
 
+SENT = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([(1,), (2, 1), (1, 2)])), min_size=1, max_size=3)
+CUTS = st.lists(st.tuples(st.sampled_from([1, 2]), st.integers(1, 4)), min_size=1, max_size=3, unique=True)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sent=SENT, cuts=CUTS, data=st.data())
+def test_whenever_it_is_learnt_that_a_phone_changed_hands(stores: Stores, sent: Any, cuts: Any, data: Any) -> None:
+    messages = [
+        message(f"m{number}", minutes, handles=[phone(one) for one in phones])
+        for number, (minutes, phones) in enumerate(sent)
+    ]
+    changes_of_hands = [(phone(one), at(minutes + 0.5)) for one, minutes in cuts]
+    graph = PlainGraph()
+    graph.cut = changes_of_hands
+    empty(stores)
+    archive = Archive(stores, graph)  # type: ignore[arg-type]  # the same face
+    fold(archive, *messages)
+    reference = told(archive), heads(stores)
+    empty(stores)
+    graph.cut = []
+    for one in data.draw(st.permutations([*messages, *changes_of_hands])):
+        if isinstance(one, tuple):
+            graph.cut = [*graph.cut, one]
+            fold(archive)
+        else:
+            fold(archive, one)
+    left = [one for one in told(archive) if '"message_count": 0' not in one]  # told as empty, so that readers let go
+    assert (left, heads(stores)) == reference
+
+
+def heads(stores: Stores) -> list[tuple[str, str]]:
+    """Whose each message is, by marks."""
+    rows = stores.database("archive").query("SELECT message_mark, head_mark FROM message ORDER BY message_mark")
+    return [tuple(row) for row in rows]
+
+
 def test_the_same_input_again_writes_nothing(archive: Archive) -> None:
     fold(archive, *WORLD)
     before = archive.high_water()
@@ -343,6 +379,12 @@ def test_of_a_long_conversation_nothing_but_the_index_is_read(stores: Stores) ->
     sql = conversations.ALIKE.replace("[keys]", "('a', 'b')")
     steps = [row["detail"] for row in stores.database("archive").query(f"EXPLAIN QUERY PLAN {sql}")]
     assert "SEARCH message USING COVERING INDEX message_conversation" in steps[0]
+
+
+def test_a_message_to_hundreds_is_archived(archive: Archive) -> None:
+    everybody = [psid(f"somebody {number}") for number in range(400)]
+    fold(archive, message("m1", 1, handles=everybody))
+    assert len(conversation_of(archive).handles) == 400
 
 
 def test_the_subject_of_a_conversation_is_that_of_its_first_mail(archive: Archive) -> None:
