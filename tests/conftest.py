@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,7 +17,10 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from stores import database
 from stores.database import Stores
+
+MIGRATIONS = database._MIGRATIONS
 
 # A busy machine is no fault of the code: nothing here is timed.
 hypothesis_settings.register_profile("onethread", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,6 +35,25 @@ def _own_environment(tmp_path: Path, state_url: str, monkeypatch: pytest.MonkeyP
             monkeypatch.delenv(name)
     monkeypatch.setenv("ONETHREAD_STATE_URL", state_url)
     monkeypatch.setenv("ONETHREAD_STATE_FOLDER", f"{tmp_path}/state")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _new_stores_are_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The migrations make each store once, in this process; to make it for each test would take most of its time."""
+    folder, migrate = tmp_path_factory.mktemp("new-stores"), database._migrate
+
+    def copy_or_migrate(path: Path, name: str, head: str) -> None:
+        new = folder / f"{head}.db"
+        if path.exists() or database._MIGRATIONS != MIGRATIONS:
+            migrate(path, name, head)
+            return
+        if not new.exists():
+            migrate(new, name, head)
+        shutil.copy(new, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "_migrate", copy_or_migrate)
+        yield
 
 
 @pytest.fixture(autouse=True)

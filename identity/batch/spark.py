@@ -48,6 +48,8 @@ class SparkEngine:
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
             "spark.sql.ansi.enabled": "true",
+            # By the size of the files, where numbers take a fiftieth of the room: 10 MB, the default, fill the driver.
+            "spark.sql.autoBroadcastJoinThreshold": "1m",
         }.items():
             builder = builder.config(name, value)
         if "SPARK_MASTER" not in os.environ:

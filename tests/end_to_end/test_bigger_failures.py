@@ -18,6 +18,8 @@ from stores.archive import Archive
 from stores.items import Items
 from tests.end_to_end.shop import Shop, kill_group, open_shop, wait_for
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
 OUT = ("tap-archive", "target-hubspot")
 SMALL_BATCHES = {"message_batch_size": 4, "contact_batch_size": 2}
 NOTHING_WRONG = (0, 0)

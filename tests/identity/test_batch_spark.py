@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -72,3 +73,14 @@ def test_spark_tells_the_same_of_other_rules(decided: Stores) -> None:
     reports = [rebuild(decided, other, engine=engine, dry_run=True, say=quiet) for engine in ("embedded", "spark")]
     assert reports[0] == reports[1]
     assert min(reports[0].splits, reports[0].links_changed, reports[0].hands_changed, len(reports[0].hubs)) > 0
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(5400)
+def test_a_million_pieces_of_evidence_come_to_the_same(tmp_path: Path) -> None:
+    with closing(Stores(str(tmp_path / "large"))) as stores:
+        world = World(1_000_000)
+        fill(stores, world, world.evidence())
+        assert rebuild(stores, load_rules(), say=quiet).persons_new > 300_000
+        reports = [rebuild(stores, load_rules(), engine="spark", say=quiet) for _ in range(2)]
+        assert [(one.differences, one.written) for one in reports] == [(0, "nothing")] * 2

@@ -202,6 +202,7 @@ def a_renamed_id_counts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolver, "ids_under_all_names", lambda ids, *_: [{one} for one in ids])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mutant",
     [
