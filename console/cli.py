@@ -200,17 +200,31 @@ def setup_tryton_command(*, dry_run: bool) -> None:
         click.echo(line)
 
 
-@main.group(invoke_without_command=True)
-@click.option(
+_status = click.option(
     "--status", default="parked", show_default=True,
     type=click.Choice(["parked", "replay", "replayed", "dropped", "all"]), help="Which ones.",
 )  # fmt: skip
+
+
+@main.group(invoke_without_command=True)
+@_status
 @click.pass_context
 @_ours
 def parked(context: click.Context, status: str) -> None:
     """List what could not be understood or written, with the reason."""
-    if context.invoked_subcommand:
-        return
+    if not context.invoked_subcommand:
+        _list_parked(status)
+
+
+@parked.command("list")
+@_status
+@_ours
+def parked_list(status: str) -> None:
+    """List what could not be understood or written, with the reason."""
+    _list_parked(status)
+
+
+def _list_parked(status: str) -> None:
     from stores.parked import Parked
 
     items = Parked(_open_stores()).list(None if status == "all" else status)
@@ -235,6 +249,9 @@ def parked_replay(parked_id: Sequence[int], *, every: bool) -> None:
     store = Parked(_open_stores())
     ids = [item.parked_id for item in store.list(limit=100_000)] if every else list(parked_id)
     click.echo(f"{store.ask_replay(ids)} will be taken up by the next run")
+
+
+parked.add_command(parked_replay, "retry")
 
 
 @parked.command("drop")

@@ -293,6 +293,7 @@ def test_nothing_parked_is_said() -> None:
     assert onethread("parked").output == "nothing is parked\n"
     assert onethread("parked", "--status", "dropped").output == "nothing with status dropped\n"
     assert onethread("parked", "--status", "lost").exit_code == 2
+    assert onethread("parked", "list", "--status", "dropped").output == "nothing with status dropped\n"
 
 
 def test_parked_show_gives_the_payload_of_one(parked: Parked) -> None:
@@ -306,6 +307,11 @@ def test_parked_replay_asks_for_one_or_for_all_and_says_how_many(parked: Parked)
     assert onethread("parked", "replay", "--all").output == "1 will be taken up by the next run\n"
     assert onethread("parked", "--status", "replay").output.count("no id") == 2
     assert onethread("parked", "replay").exit_code == 2
+
+
+@pytest.mark.usefixtures("parked")
+def test_parked_retry_is_another_word_for_replay() -> None:
+    assert onethread("parked", "retry", "2").output == "1 will be taken up by the next run\n"
 
 
 def test_parked_drop_gives_up(parked: Parked) -> None:
