@@ -76,7 +76,7 @@ class Browser:
             text = str(told["result"].get("value", ""))
             if words in text:
                 return text
-            self.call("Runtime.evaluate", expression="new Promise(done => setTimeout(done, 50))", awaitPromise=True)
+            time.sleep(0.05)  # here: what waits in the page fails when it goes to the next one
         raise AssertionError(f"{words!r} did not come up; the page says: {text[:300]!r}")
 
 
